@@ -1,0 +1,18 @@
+//! The contracts of Streamjob: what a user writes (`StreamJobSpec`) and what the cluster reports back.
+//!
+//! One spec type from the user's YAML to the worker. The doc comments here are the reference of the job file:
+//! `kubectl explain` and the README print them.
+
+pub mod connection;
+pub mod duration;
+pub mod job;
+pub mod sink;
+pub mod source;
+pub mod step;
+
+pub use connection::*;
+pub use duration::Duration;
+pub use job::*;
+pub use sink::*;
+pub use source::*;
+pub use step::*;

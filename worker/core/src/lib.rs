@@ -1,0 +1,10 @@
+//! The engine of Streamjob: what a job computes and what a commit means, as pure functions.
+//!
+//! No clock, socket, thread or randomness here: time and bytes come in as arguments, effects go out as values.
+//! In reading order:
+
+pub mod problem;
+pub mod expr;
+pub mod plan;
+pub mod chunk;
+pub mod commit;
