@@ -3,8 +3,11 @@
 //! No clock, socket, thread or randomness here: time and bytes come in as arguments, effects go out as values.
 //! In reading order:
 
-pub mod problem;
-pub mod expr;
-pub mod plan;
 pub mod chunk;
 pub mod commit;
+pub mod exchange;
+pub mod expr;
+pub mod output;
+pub mod plan;
+pub mod problem;
+pub mod watermark;

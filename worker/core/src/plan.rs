@@ -5,7 +5,9 @@
 //! everything is an index.
 
 use arrow::datatypes::{DataType, SchemaRef};
-use streamjob_crds::{FileSink, FileSource, GenerateSource, KafkaSink, KafkaSource, OnMalformed, StreamJobSpec};
+use streamjob_crds::{
+    FileSink, FileSource, GenerateSource, KafkaSink, KafkaSource, OnMalformed, StreamJobSpec,
+};
 
 use crate::chunk::Millis;
 use crate::expr::Compiled;
@@ -112,7 +114,10 @@ pub enum Feed {
     Input,
     /// What the source could not decode.
     Malformed,
-    Node { node: usize, port: Port },
+    Node {
+        node: usize,
+        port: Port,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,10 +171,22 @@ pub struct WindowPlan {
 /// All in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WindowKind {
-    Tumbling { size: Millis, offset: Millis },
-    Sliding { size: Millis, slide: Millis, offset: Millis },
-    Cumulating { size: Millis, step: Millis },
-    Session { gap: Millis },
+    Tumbling {
+        size: Millis,
+        offset: Millis,
+    },
+    Sliding {
+        size: Millis,
+        slide: Millis,
+        offset: Millis,
+    },
+    Cumulating {
+        size: Millis,
+        step: Millis,
+    },
+    Session {
+        gap: Millis,
+    },
 }
 
 /// One call of an aggregate function.
@@ -201,7 +218,9 @@ pub enum AggregateFunction {
     FirstValue,
     LastValue,
     /// The first `limit` values in log order.
-    ArrayAgg { limit: usize },
+    ArrayAgg {
+        limit: usize,
+    },
 }
 
 /// Rows re-keyed on their way to another stage.
