@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::{NAME_PATTERN, exactly_one_of};
+
 /// A named server. Exactly one of `kafka`, `s3`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = exactly_one_of(&["kafka", "s3"]))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Connection {
     /// The name that sources, sinks and checkpoints use.
+    #[schemars(regex(pattern = NAME_PATTERN), length(max = 63))]
     pub name: String,
     /// A Kafka cluster, brokers 3.8 or newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,16 +24,17 @@ pub struct Connection {
     pub s3: Option<S3Connection>,
 }
 
+/// A Kafka cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaConnection {
-    /// `host:port` of some brokers.
-    #[schemars(length(min = 1))]
+    /// `host:port` of some brokers; the others are found through them.
+    #[schemars(length(min = 1, max = 100))]
     pub bootstrap_servers: Vec<String>,
     /// Encrypts the connection. `tls: {}` trusts the system's certificate authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<KafkaTls>,
-    /// Logs in.
+    /// Logs in with a name and a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
     /// Further librdkafka properties, from an allow-list: `client.rack`, socket and fetch sizes and the like.
@@ -37,7 +43,10 @@ pub struct KafkaConnection {
     pub properties: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// An encrypted connection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.certSecretRef) == has(self.keySecretRef)")
+    .message("`certSecretRef` and `keySecretRef` go together"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaTls {
     /// Certificate authority (PEM) that signed the brokers' certificates; default: the system's.
@@ -51,15 +60,19 @@ pub struct KafkaTls {
     pub key_secret_ref: Option<SecretKeyRef>,
 }
 
+/// A login by name and password.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSasl {
+    /// `Plain` sends the password as it is: use it with `tls`. The `Scram` mechanisms do not send it.
     pub mechanism: SaslMechanism,
+    /// The user's name.
     pub username: String,
+    /// The user's password.
     pub password_secret_ref: SecretKeyRef,
 }
 
-/// `Plain` sends the password as it is: use it with `tls`.
+/// How a client proves who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SaslMechanism {
     Plain,
@@ -67,15 +80,18 @@ pub enum SaslMechanism {
     ScramSha512,
 }
 
+/// A bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct S3Connection {
-    /// URL of the server; default: Amazon's, for the region.
+    /// URL of the server, such as `http://minio:9000`; default: Amazon's, for the region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Default: what the environment says, else `us-east-1`.
+    /// The region; default: what the environment says, else `us-east-1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The bucket's name. It must exist.
+    #[schemars(length(min = 1))]
     pub bucket: String,
     /// `http://server/bucket/key` instead of `http://bucket.server/key`, as most servers other than Amazon's want.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -89,7 +105,11 @@ pub struct S3Connection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The key in the Secret's data.
+    #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
 
@@ -97,6 +117,8 @@ pub struct SecretKeyRef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 

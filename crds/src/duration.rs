@@ -20,7 +20,9 @@ impl Duration {
     }
 
     pub const fn from_secs(secs: i64) -> Self {
-        Duration { millis: secs * 1000 }
+        Duration {
+            millis: secs * 1000,
+        }
     }
 
     pub const fn as_millis(self) -> i64 {
@@ -33,7 +35,8 @@ impl Duration {
 
     /// Parses the GEP-2257 form; the error says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a duration: write for example `10s`, `250ms` or `1h30m`");
+        let bad =
+            || format!("`{text}` is not a duration: write for example `10s`, `250ms` or `1h30m`");
         let (mut rest, mut millis, mut parts) = (text, 0i64, 0);
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -50,7 +53,11 @@ impl Duration {
             millis += number * factor;
             parts += 1;
         }
-        if parts == 0 { Err(bad()) } else { Ok(Duration { millis }) }
+        if parts == 0 {
+            Err(bad())
+        } else {
+            Ok(Duration { millis })
+        }
     }
 }
 
@@ -103,7 +110,12 @@ mod tests {
 
     #[test]
     fn parses_and_prints() {
-        for (text, millis) in [("250ms", 250), ("1h30m", 5_400_000), ("0s", 0), ("1m5s10ms", 65_010)] {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("1h30m", 5_400_000),
+            ("0s", 0),
+            ("1m5s10ms", 65_010),
+        ] {
             let duration = Duration::parse(text).unwrap();
             assert_eq!(duration.as_millis(), millis);
             assert_eq!(duration.to_string(), text);

@@ -1,13 +1,14 @@
 //! `StreamJob`: the job as its user writes it.
 
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::exactly_one_of;
 use crate::{Connection, Duration, Sink, Source, Step};
 
 /// A stream processing job: events come from `sources`, `steps` compute over them, rows go to `sinks`.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "streamjob.dev",
     version = "v1alpha1",
@@ -15,7 +16,16 @@ use crate::{Connection, Duration, Sink, Source, Step};
     shortname = "sj",
     namespaced,
     status = "StreamJobStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A stream processing job: events come from `sources`, `steps` compute over them, rows go to `sinks`.",
+    validation = Rule::new("size(self.metadata.name) <= 52")
+        .message("`metadata.name` has at most 52 characters: the names of pods and their labels are made from it")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.maxParallelism) == has(oldSelf.maxParallelism) && (!has(self.maxParallelism) || self.maxParallelism == oldSelf.maxParallelism)")
+        .message("`maxParallelism` is immutable: the job's state is cut into that many slots; make a new job"),
+    validation = Rule::new("!has(self.steps) || self.steps.all(step, !self.sources.exists(source, source.name == step.name))")
+        .message("a step has the name of a source: streams are known by these names, which must differ")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StreamJobSpec {
@@ -27,31 +37,47 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_parallelism: Option<u32>,
-    /// Stops the workers, keeping the job's place and state.
+    /// Stops the workers; the job keeps its place and its state.
     #[serde(default, skip_serializing_if = "crate::connection::is_false")]
     pub suspend: bool,
+    /// `ExactlyOnce`: every row is in the output once, whatever crashes.
+    /// `AtLeastOnce`: rows may be doubled after a crash; no transactions.
     #[serde(default)]
     pub guarantee: Guarantee,
+    /// The work between two commits.
     #[serde(default)]
     pub epoch: Epoch,
     /// Servers, dialled by sources, sinks and checkpoints by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub connections: Vec<Connection>,
-    #[schemars(length(min = 1))]
+    /// Where events come from.
+    #[schemars(length(min = 1, max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sources: Vec<Source>,
+    /// What is computed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub steps: Vec<Step>,
-    #[schemars(length(min = 1))]
+    /// Where rows go.
+    #[schemars(length(min = 1, max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sinks: Vec<Sink>,
+    /// Copies of the state, from which a restart goes on. Commits do not wait for them.
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// Where the state of windows is held.
     #[serde(default)]
     pub state: State,
+    /// Scales the workers on Kafka consumer lag. Ignored on a laptop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
     /// Where the journal and the internal topics are; default: the cluster of the Kafka sinks, else of the sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
+    /// What happens when a changed job cannot use the state it has.
     #[serde(default)]
     pub upgrade: Upgrade,
     /// Resources of a worker's container, as in a pod.
@@ -68,7 +94,7 @@ fn preserve(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// `ExactlyOnce`: every row is in the output once, whatever crashes. `AtLeastOnce`: rows may be doubled after a crash; no transactions.
+/// What a crash may do to the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Guarantee {
     #[default]
@@ -91,7 +117,9 @@ fn default_epoch() -> Duration {
 
 impl Default for Epoch {
     fn default() -> Self {
-        Epoch { interval: default_epoch() }
+        Epoch {
+            interval: default_epoch(),
+        }
     }
 }
 
@@ -99,13 +127,14 @@ impl Default for Epoch {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Checkpoint {
+    /// From the start of one to the start of the next.
     #[serde(default = "default_checkpoint_interval")]
     pub interval: Duration,
     /// How many to keep.
     #[serde(default = "default_retain")]
     #[schemars(range(min = 1, max = 100))]
     pub retain: u32,
-    /// Default: the worker's `--state-dir`.
+    /// Where they are kept; default: the worker's `--state-dir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<CheckpointStorage>,
 }
@@ -120,20 +149,28 @@ fn default_retain() -> u32 {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Checkpoint { interval: default_checkpoint_interval(), retain: default_retain(), storage: None }
+        Checkpoint {
+            interval: default_checkpoint_interval(),
+            retain: default_retain(),
+            storage: None,
+        }
     }
 }
 
-/// Exactly one of `s3`, `local`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Where checkpoints are kept. Exactly one of `s3`, `local`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = exactly_one_of(&["s3", "local"]))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckpointStorage {
+    /// In a bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Storage>,
+    /// In a folder; for runs on a laptop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalStorage>,
 }
 
+/// A place in a bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct S3Storage {
@@ -144,10 +181,12 @@ pub struct S3Storage {
     pub prefix: String,
 }
 
+/// A folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalStorage {
-    /// A folder, relative to the job file's.
+    /// The folder, relative to the job file's.
+    #[schemars(length(min = 1))]
     pub path: String,
 }
 
@@ -155,10 +194,12 @@ pub struct LocalStorage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
+    /// `Memory`: in the workers' memory, and in checkpoints.
     #[serde(default)]
     pub backend: StateBackend,
 }
 
+/// A holder of state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StateBackend {
     #[default]
@@ -166,13 +207,17 @@ pub enum StateBackend {
 }
 
 /// Scales the workers on Kafka consumer lag. Ignored on a laptop.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas")
+    .message("`minReplicas` is greater than `maxReplicas`"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Autoscaling {
-    #[serde(default = "one", rename = "minReplicas")]
-    #[schemars(range(min = 1))]
+    /// Never fewer workers than this.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1024))]
     pub min_replicas: u32,
-    #[schemars(range(min = 1))]
+    /// Never more workers than this.
+    #[schemars(range(min = 1, max = 1024))]
     pub max_replicas: u32,
     /// Records that a replica may lag behind: above it the job scales up, below half of it down.
     #[serde(default = "default_target_lag")]
@@ -181,8 +226,10 @@ pub struct Autoscaling {
     /// A scale-up is sized so that the backlog is gone by then.
     #[serde(default = "two_minutes")]
     pub catch_up_within: Duration,
+    /// How long the lag must have been low before the job scales down.
     #[serde(default = "five_minutes")]
     pub scale_down_stabilization: Duration,
+    /// `Auto` scales; `Recommend` only says in the status what `Auto` would do.
     #[serde(default)]
     pub mode: AutoscalingMode,
 }
@@ -203,7 +250,7 @@ fn five_minutes() -> Duration {
     Duration::from_secs(300)
 }
 
-/// `Recommend` only says in the status what `Auto` would do.
+/// What becomes of the autoscaler's decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AutoscalingMode {
     #[default]
@@ -211,6 +258,7 @@ pub enum AutoscalingMode {
     Recommend,
 }
 
+/// The journal's place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Journal {
@@ -222,10 +270,12 @@ pub struct Journal {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upgrade {
+    /// `Block`: the change is refused. `Discard`: the steps concerned start anew, without their state.
     #[serde(default)]
     pub on_incompatible_state: OnIncompatibleState,
 }
 
+/// What becomes of state that a changed job cannot use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnIncompatibleState {
     #[default]

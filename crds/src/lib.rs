@@ -4,13 +4,16 @@
 //! `kubectl explain` and the README print them.
 
 pub mod connection;
+pub mod crd;
 pub mod duration;
 pub mod job;
+pub mod rules;
 pub mod sink;
 pub mod source;
 pub mod step;
 
 pub use connection::*;
+pub use crd::stream_job_crd;
 pub use duration::Duration;
 pub use job::*;
 pub use sink::*;
