@@ -5,6 +5,7 @@
 
 pub mod chunk;
 pub mod commit;
+pub mod decode;
 pub mod exchange;
 pub mod expr;
 pub mod output;

@@ -1,0 +1,262 @@
+//! Which field of an event is which column, and a memory of the order in which fields come.
+//!
+//! The columns' paths make a trie of objects. Producers write the fields of their events in one order, so every field remembers
+//! the one that followed it last time: usually the next key is found by one comparison of its bytes, quotes and colon
+//! included, and only otherwise read and looked up.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::malformed::Reason;
+use super::scan;
+
+/// Fields that are no columns are remembered too, but only so many of an object: they may have made-up names.
+const LEARNT_LIMIT: usize = 256;
+/// And only those with short names.
+const LEARNT_LENGTH: usize = 256;
+
+/// What to do with a field's value.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Skip,
+    Column(usize),
+    /// An object on the way to columns.
+    Object(usize),
+    /// Several columns with the same path, or a path that is the start of another one.
+    Several {
+        columns: Vec<usize>,
+        object: Option<usize>,
+    },
+}
+
+/// Index of a field, or of an object's head, which stands before its first field.
+pub type FieldId = usize;
+
+/// Before this "field" nothing is known, and nothing is remembered after it.
+const UNKNOWN: FieldId = 0;
+
+/// The trie. `fields[object.head]` is the head of an object.
+pub struct Shape {
+    fields: Vec<Field>,
+    objects: Vec<Object>,
+    /// A key with escapes, read.
+    key: Vec<u8>,
+}
+
+struct Object {
+    head: FieldId,
+    fields: HashMap<Vec<u8>, FieldId, FixedState>,
+    learnt: usize,
+}
+
+struct Field {
+    /// `"name":` as it is written without spaces.
+    raw: Box<[u8]>,
+    /// Its first sixteen bytes, and a mask of how many of them there are.
+    start: u128,
+    mask: u128,
+    target: Target,
+    /// What followed last time.
+    next: FieldId,
+}
+
+impl Field {
+    fn new(name: &[u8], target: Target) -> Self {
+        // As a string of JSON; that the name is UTF-8 has been checked.
+        let mut raw = serde_json::Value::from(String::from_utf8_lossy(name))
+            .to_string()
+            .into_bytes();
+        raw.push(b':');
+        let mut start = [0; 16];
+        let length = raw.len().min(16);
+        start[..length].copy_from_slice(&raw[..length]);
+        let mask = u128::MAX >> (128 - 8 * length);
+        Field {
+            raw: raw.into(),
+            start: u128::from_le_bytes(start),
+            mask,
+            target,
+            next: UNKNOWN,
+        }
+    }
+
+    /// Stands before the fields and never is one: no bytes match it.
+    fn head() -> Self {
+        Field {
+            raw: Box::default(),
+            start: 1,
+            mask: 0,
+            target: Target::Skip,
+            next: UNKNOWN,
+        }
+    }
+
+    /// The position behind the key, if this field's is at `at`.
+    #[inline(always)]
+    fn matches(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        let rest = bytes.get(at..)?;
+        let same = match rest.first_chunk::<16>() {
+            Some(chunk) if u128::from_le_bytes(*chunk) & self.mask != self.start => false,
+            Some(_) if self.raw.len() <= 16 => true,
+            _ => !self.raw.is_empty() && rest.starts_with(&self.raw),
+        };
+        same.then_some(at + self.raw.len())
+    }
+}
+
+impl Shape {
+    /// `paths[i]` is where column `i` is.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a [String]>) -> Self {
+        let mut shape = Shape {
+            fields: vec![Field::head()],
+            objects: Vec::new(),
+            key: Vec::new(),
+        };
+        shape.add_object();
+        for (column, path) in paths.into_iter().enumerate() {
+            let Some((last, outer)) = path.split_last() else {
+                continue;
+            };
+            let object = outer
+                .iter()
+                .fold(0, |object, name| shape.object_at(object, name));
+            shape.add_column(object, last, column);
+        }
+        shape
+    }
+
+    fn add_object(&mut self) -> usize {
+        self.fields.push(Field::head());
+        let head = self.fields.len() - 1;
+        self.objects.push(Object {
+            head,
+            fields: HashMap::default(),
+            learnt: 0,
+        });
+        self.objects.len() - 1
+    }
+
+    fn field_at(&mut self, object: usize, name: &[u8]) -> FieldId {
+        let fields = &mut self.fields;
+        *self.objects[object]
+            .fields
+            .entry_ref(name)
+            .or_insert_with(|| {
+                fields.push(Field::new(name, Target::Skip));
+                fields.len() - 1
+            })
+    }
+
+    /// The object in the field `name` of `object`.
+    fn object_at(&mut self, object: usize, name: &str) -> usize {
+        let field = self.field_at(object, name.as_bytes());
+        let columns = match &self.fields[field].target {
+            Target::Object(inner)
+            | Target::Several {
+                object: Some(inner),
+                ..
+            } => return *inner,
+            Target::Column(column) => vec![*column],
+            Target::Several { columns, .. } => columns.clone(),
+            Target::Skip => Vec::new(),
+        };
+        let inner = self.add_object();
+        self.fields[field].target = match columns.is_empty() {
+            true => Target::Object(inner),
+            false => Target::Several {
+                columns,
+                object: Some(inner),
+            },
+        };
+        inner
+    }
+
+    fn add_column(&mut self, object: usize, name: &str, column: usize) {
+        let field = self.field_at(object, name.as_bytes());
+        let target = &mut self.fields[field].target;
+        *target = match std::mem::replace(target, Target::Skip) {
+            Target::Skip => Target::Column(column),
+            Target::Column(other) => Target::Several {
+                columns: vec![other, column],
+                object: None,
+            },
+            Target::Object(inner) => Target::Several {
+                columns: vec![column],
+                object: Some(inner),
+            },
+            Target::Several {
+                mut columns,
+                object,
+            } => {
+                columns.push(column);
+                Target::Several { columns, object }
+            }
+        };
+    }
+
+    /// The head of an object: what stands before its first field.
+    #[inline(always)]
+    pub fn head(&self, object: usize) -> FieldId {
+        self.objects[object].head
+    }
+
+    #[inline(always)]
+    pub fn target(&self, field: FieldId) -> &Target {
+        &self.fields[field].target
+    }
+
+    /// Reads the key at `at` in an object, behind the field `before`: its field, and the position behind its colon.
+    #[inline(always)]
+    pub fn key(
+        &mut self,
+        object: usize,
+        before: FieldId,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<(FieldId, usize), Reason> {
+        let guess = self.fields[before].next;
+        match self.fields[guess].matches(bytes, at) {
+            Some(after) => Ok((guess, after)),
+            None => self.look_up(object, before, bytes, at),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up(
+        &mut self,
+        object: usize,
+        before: FieldId,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<(FieldId, usize), Reason> {
+        if scan::byte(bytes, at) != b'"' {
+            return Err(Reason::InvalidJson);
+        }
+        self.key.clear();
+        let after = scan::space(bytes, scan::string_into(bytes, at + 1, &mut self.key)?);
+        if scan::byte(bytes, after) != b':' {
+            return Err(Reason::InvalidJson);
+        }
+        let field = self.known(object);
+        if before != UNKNOWN && field != UNKNOWN {
+            self.fields[before].next = field;
+        }
+        Ok((field, after + 1))
+    }
+
+    /// The field of the key just read; learns it if it is new.
+    fn known(&mut self, object: usize) -> FieldId {
+        let owner = &mut self.objects[object];
+        if let Some(field) = owner.fields.get(self.key.as_slice()) {
+            return *field;
+        }
+        if owner.learnt == LEARNT_LIMIT || self.key.len() > LEARNT_LENGTH {
+            return UNKNOWN;
+        }
+        owner.learnt += 1;
+        self.fields.push(Field::new(&self.key, Target::Skip));
+        let field = self.fields.len() - 1;
+        owner.fields.insert(self.key.clone(), field);
+        field
+    }
+}
