@@ -6,8 +6,10 @@
 pub mod chunk;
 pub mod commit;
 pub mod decode;
+pub mod encode;
 pub mod exchange;
 pub mod expr;
+pub mod key;
 pub mod output;
 pub mod plan;
 pub mod problem;
