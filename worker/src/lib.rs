@@ -1,0 +1,14 @@
+//! The worker: runs a job in this process. The shell around the engine of `streamjob-core`; all that touches the world is here.
+//!
+//! In reading order:
+
+pub mod checkpoint;
+pub mod cli;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod progress;
+pub mod secrets;
+pub mod sink;
+pub mod source;
+pub mod status;
