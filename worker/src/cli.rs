@@ -24,7 +24,9 @@ pub fn main() -> ExitCode {
     };
     logging::start(arguments.logging());
     let outcome = match arguments.command {
-        Command::Run(_) | Command::Validate(_) | Command::Explain(_) | Command::Produce(_) => Ok(ExitCode::Done),
+        Command::Run(_) | Command::Validate(_) | Command::Explain(_) | Command::Produce(_) => {
+            Ok(ExitCode::Done)
+        }
     };
     outcome.unwrap_or_else(|failure: Failure| {
         eprintln!("{failure}");

@@ -172,8 +172,18 @@ mod tests {
         assert_eq!((code, &status["slots"][0]["epoch"]), (200, &7.into()));
         assert_eq!(status["job"]["name"], "clicks");
         let (code, body) = fetch(address, "/metrics");
-        assert!(code == 200 && body.contains("streamjob_slot_epoch"), "{body}");
-        assert!(Server::start(address, board, Metrics::new(&JobIdentity::default()).unwrap()).is_err());
+        assert!(
+            code == 200 && body.contains("streamjob_slot_epoch"),
+            "{body}"
+        );
+        assert!(
+            Server::start(
+                address,
+                board,
+                Metrics::new(&JobIdentity::default()).unwrap()
+            )
+            .is_err()
+        );
         drop(server);
         assert!(TcpStream::connect(address).is_err());
     }

@@ -80,11 +80,7 @@ impl Metrics {
                 "Rows that came too late for every window",
                 "node",
             )?,
-            failed: named(
-                "failed_total",
-                "Rows on which an expression failed",
-                "node",
-            )?,
+            failed: named("failed_total", "Rows on which an expression failed", "node")?,
             epochs: single("epochs_total", "Committed epochs")?,
             commit_seconds: seconds(
                 "commit_seconds",
@@ -158,7 +154,13 @@ impl Gauges {
         } = self;
         // A slot that has gone leaves no series behind.
         for gauge in [
-            slot_epoch, slot_term, lag, watermark_lag, checkpoint_age, state_keys, state_bytes,
+            slot_epoch,
+            slot_term,
+            lag,
+            watermark_lag,
+            checkpoint_age,
+            state_keys,
+            state_bytes,
         ] {
             gauge.reset();
         }

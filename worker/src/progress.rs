@@ -141,7 +141,12 @@ fn line(status: &JobStatus) -> String {
     if let Some(age) = status.checkpoint_age_ms {
         parts.push(format!("checkpoint {} ago", length(age)));
     }
-    parts.extend(status.conditions.iter().map(|condition| condition.kind.clone()));
+    parts.extend(
+        status
+            .conditions
+            .iter()
+            .map(|condition| condition.kind.clone()),
+    );
     parts.join(" · ")
 }
 
@@ -179,7 +184,11 @@ fn clock(watermark: Millis) -> String {
 /// Cuts a line that would wrap, for a wrapped line cannot be drawn over.
 fn cut(line: String, columns: usize) -> String {
     match line.chars().count() >= columns {
-        true => line.chars().take(columns.saturating_sub(2)).chain(['…']).collect(),
+        true => line
+            .chars()
+            .take(columns.saturating_sub(2))
+            .chain(['…'])
+            .collect(),
         false => line,
     }
 }

@@ -65,8 +65,8 @@ impl Secrets {
                 error,
             },
         })?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| SecretError::NotText { path: path.clone() })?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| SecretError::NotText { path: path.clone() })?;
         let value = text.trim_end_matches(['\r', '\n']);
         match value.is_empty() {
             true => Err(SecretError::Empty { path }),
@@ -116,12 +116,23 @@ mod tests {
     fn says_which_file_is_missing() {
         let dir = tempfile::tempdir().unwrap();
         let secrets = Secrets::new(dir.path());
-        let error = secrets.read_key("s3", "accessKeyId").unwrap_err().to_string();
+        let error = secrets
+            .read_key("s3", "accessKeyId")
+            .unwrap_err()
+            .to_string();
         let path = dir.path().join("s3/accessKeyId");
         assert!(error.contains(path.to_str().unwrap()), "{error}");
-        for (name, key) in [("..", "key"), ("a/b", "key"), ("s3", "../../etc/passwd"), ("s3", "")] {
+        for (name, key) in [
+            ("..", "key"),
+            ("a/b", "key"),
+            ("s3", "../../etc/passwd"),
+            ("s3", ""),
+        ] {
             let refused = secrets.read_key(name, key);
-            assert!(matches!(refused, Err(SecretError::BadName(_))), "{name} {key}");
+            assert!(
+                matches!(refused, Err(SecretError::BadName(_))),
+                "{name} {key}"
+            );
         }
     }
 }

@@ -291,11 +291,17 @@ mod tests {
         board.update(slot(1, 5, vec![input("events/2", 300)]));
         let status = board.status(1000);
         assert_eq!(status.held_back_by.as_deref(), Some("events/2"));
-        assert_eq!((status.watermark, status.watermark_delay_ms), (Some(300), Some(700)));
+        assert_eq!(
+            (status.watermark, status.watermark_delay_ms),
+            (Some(300), Some(700))
+        );
         assert_eq!(status.lag, Some(30));
         board.update(slot(1, 5, vec![input("events/2", W_START)]));
         let status = board.status(1000);
-        assert_eq!((status.watermark, status.held_back_by.as_deref()), (None, Some("events/2")));
+        assert_eq!(
+            (status.watermark, status.held_back_by.as_deref()),
+            (None, Some("events/2"))
+        );
     }
 
     #[test]

@@ -114,7 +114,10 @@ fn create_folders(folder: &Path) -> Result<(), StorageError> {
     if folder.is_dir() {
         return Ok(());
     }
-    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.is_dir()).collect();
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|above| !above.is_dir())
+        .collect();
     fs::create_dir_all(folder).map_err(io_error("create the folder", folder))?;
     for created in missing {
         match created.parent() {

@@ -90,8 +90,8 @@ impl Manifest {
     pub fn decode(text: &[u8]) -> Result<Self, String> {
         let mut lines = text.split(|byte| *byte == b'\n');
         let (body, seal) = (lines.next().unwrap_or(b""), lines.next().unwrap_or(b""));
-        let seal: Seal = serde_json::from_slice(seal)
-            .map_err(|_| "the manifest is not whole".to_owned())?;
+        let seal: Seal =
+            serde_json::from_slice(seal).map_err(|_| "the manifest is not whole".to_owned())?;
         if seal.sha256 != sha256(body) {
             return Err("the manifest's SHA-256 does not fit".to_owned());
         }
@@ -111,7 +111,9 @@ impl PartFacts {
         let PartFacts { name, bytes, .. } = self;
         if body.len() as u64 != *bytes {
             let length = body.len();
-            return Err(format!("part `{name}` has {length} bytes instead of {bytes}"));
+            return Err(format!(
+                "part `{name}` has {length} bytes instead of {bytes}"
+            ));
         }
         match sha256(body) == self.sha256 {
             true => Ok(()),

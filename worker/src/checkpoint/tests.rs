@@ -11,7 +11,10 @@ fn data(epoch: u64) -> CheckpointData {
         incarnation: "a1b2".to_owned(),
         plan: "kind: StreamJob\n".to_owned(),
         parts: vec![
-            ("0/clicks".to_owned(), Bytes::from_static(b"state of clicks")),
+            (
+                "0/clicks".to_owned(),
+                Bytes::from_static(b"state of clicks"),
+            ),
             ("1/empty".to_owned(), Bytes::new()),
             ("1/big".to_owned(), Bytes::from(vec![7; 3 << 20])),
         ],
@@ -19,7 +22,9 @@ fn data(epoch: u64) -> CheckpointData {
 }
 
 fn local(root: &Path) -> Checkpoints {
-    let config = StorageConfig::Local { root: root.to_owned() };
+    let config = StorageConfig::Local {
+        root: root.to_owned(),
+    };
     Checkpoints::open(&config, "shop.orders", &Secrets::new("none")).unwrap()
 }
 
@@ -79,7 +84,10 @@ fn every_damage_is_found() {
         std::fs::write(&path, &whole).unwrap();
     }
     assert_eq!(checkpoints.fetch(&reference).unwrap(), data(5));
-    let other = CheckpointRef { epoch: 6, ..reference };
+    let other = CheckpointRef {
+        epoch: 6,
+        ..reference
+    };
     assert!(checkpoints.fetch(&other).unwrap_err().is_damage());
 }
 
@@ -90,7 +98,11 @@ fn deletes_one_and_leaves_the_others() {
     let (old, new) = (put(&checkpoints, data(5)), put(&checkpoints, data(6)));
     checkpoints.delete(old.clone());
     checkpoints.settle(Duration::from_secs(20));
-    let gone = || checkpoints.fetch(&old).is_err_and(|error| error.is_damage());
+    let gone = || {
+        checkpoints
+            .fetch(&old)
+            .is_err_and(|error| error.is_damage())
+    };
     while !gone() {
         std::thread::yield_now();
     }
@@ -102,7 +114,8 @@ fn creating_twice_is_one_if_the_content_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let storage = local::Local::new(dir.path().to_owned());
-    let create = |text: &'static [u8]| runtime.block_on(storage.create("a/b", Bytes::from_static(text)));
+    let create =
+        |text: &'static [u8]| runtime.block_on(storage.create("a/b", Bytes::from_static(text)));
     create(b"one").unwrap();
     create(b"one").unwrap();
     assert!(matches!(create(b"two"), Err(StorageError::Taken { .. })));
@@ -113,9 +126,16 @@ fn creating_twice_is_one_if_the_content_is_the_same() {
 #[test]
 fn a_folder_that_cannot_be_used_is_said_at_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let config = StorageConfig::Local { root: file.path().join("below") };
-    let error = Checkpoints::open(&config, "u", &Secrets::new("none")).err().unwrap();
-    assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
+    let config = StorageConfig::Local {
+        root: file.path().join("below"),
+    };
+    let error = Checkpoints::open(&config, "u", &Secrets::new("none"))
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains(file.path().to_str().unwrap()),
+        "{error}"
+    );
 }
 
 #[test]
@@ -130,7 +150,9 @@ fn an_unreachable_server_is_told_from_a_refusal() {
             region: None,
             bucket: "streams".to_owned(),
             path_style: true,
-            credentials_secret_ref: Some(streamjob_crds::SecretRef { name: "s3".to_owned() }),
+            credentials_secret_ref: Some(streamjob_crds::SecretRef {
+                name: "s3".to_owned(),
+            }),
         },
         prefix: String::new(),
     };

@@ -55,7 +55,9 @@ pub enum FileSinkError {
     Changed { path: PathBuf },
     #[error("{path} was started anew by another run of this job")]
     TakenOver { path: PathBuf },
-    #[error("{path} is not a sidecar that this version of Streamjob knows: use the version that wrote it, or move it away together with its output")]
+    #[error(
+        "{path} is not a sidecar that this version of Streamjob knows: use the version that wrote it, or move it away together with its output"
+    )]
     UnknownSidecar { path: PathBuf },
     #[error("cannot {action} {path}: {error}")]
     Io {
@@ -315,7 +317,10 @@ fn sync_folder(path: &Path) -> Result<(), FileSinkError> {
         .map_err(io_error("sync the folder", folder))
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileSinkError + use<'a> {
+fn io_error<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> FileSinkError + use<'a> {
     move |error| FileSinkError::Io {
         action,
         path: path.to_owned(),

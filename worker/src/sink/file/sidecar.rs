@@ -162,7 +162,10 @@ impl Sidecar {
 
     /// Takes in what other processes have written.
     pub fn refresh(&mut self) -> Result<(), FileSinkError> {
-        let ours = self.file.metadata().map_err(io_error("look at", &self.path))?;
+        let ours = self
+            .file
+            .metadata()
+            .map_err(io_error("look at", &self.path))?;
         let same = std::fs::metadata(&self.path)
             .is_ok_and(|there| (there.ino(), there.dev()) == (ours.ino(), ours.dev()));
         if same {

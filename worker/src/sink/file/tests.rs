@@ -117,7 +117,10 @@ fn two_processes_append_to_one_file() {
     let text = text(&path);
     for slot in 0..4 {
         let prefix = format!("{slot} ");
-        let mine: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        let mine: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&prefix))
+            .collect();
         let expected: Vec<String> = (1..=25).map(|epoch| epoch.to_string()).collect();
         assert_eq!(mine, expected);
     }
@@ -148,14 +151,25 @@ fn a_file_of_somebody_else_is_refused() {
     let path = dir.path().join("rows");
     std::fs::write(&path, "precious\n").unwrap();
     for fresh in [false, true] {
-        let existing = Existing { overwrite: false, fresh };
+        let existing = Existing {
+            overwrite: false,
+            fresh,
+        };
         let error = FileSink::open(&path, "a", existing).unwrap_err();
         assert!(matches!(error, FileSinkError::Foreign { .. }));
         assert!(error.to_string().contains("overwrite: true"), "{error}");
     }
     assert_eq!(text(&path), "precious\n");
-    let existing = Existing { overwrite: true, fresh: false };
-    apply(&mut FileSink::open(&path, "a", existing).unwrap(), 0, 1, &["mine"]);
+    let existing = Existing {
+        overwrite: true,
+        fresh: false,
+    };
+    apply(
+        &mut FileSink::open(&path, "a", existing).unwrap(),
+        0,
+        1,
+        &["mine"],
+    );
     assert_eq!(text(&path), "mine\n");
     // `overwrite` does not mean the job's own rows.
     FileSink::open(&path, "a", existing).unwrap();
@@ -172,10 +186,16 @@ fn fresh_starts_the_file_anew_and_stops_who_had_it() {
     let path = dir.path().join("rows");
     let mut old = open(&path);
     apply(&mut old, 0, 5, &["old"]);
-    let fresh = Existing { overwrite: false, fresh: true };
+    let fresh = Existing {
+        overwrite: false,
+        fresh: true,
+    };
     let mut new = FileSink::open(&path, "shop.orders", fresh).unwrap();
     let stopped = old.apply(0, 6, 0, &[&rows(&["zombie"])]);
-    assert!(matches!(stopped, Err(SinkError::File(FileSinkError::TakenOver { .. }))));
+    assert!(matches!(
+        stopped,
+        Err(SinkError::File(FileSinkError::TakenOver { .. }))
+    ));
     apply(&mut new, 0, 1, &["new"]);
     assert_eq!(text(&path), "new\n");
 }
@@ -190,5 +210,12 @@ fn a_file_that_was_tampered_with_is_refused() {
     assert!(matches!(changed, Err(FileSinkError::Changed { .. })));
     std::fs::write(&path, "one\n").unwrap();
     let shorter = FileSink::open(&path, "shop.orders", Existing::default());
-    assert!(matches!(shorter, Err(FileSinkError::Shorter { length: 4, expected: 8, .. })));
+    assert!(matches!(
+        shorter,
+        Err(FileSinkError::Shorter {
+            length: 4,
+            expected: 8,
+            ..
+        })
+    ));
 }

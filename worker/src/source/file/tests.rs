@@ -75,14 +75,27 @@ fn what_was_appended_later_is_not_read() {
 fn a_shorter_or_missing_file_is_refused() {
     let file = write(b"a\nb\n");
     let shrunk = FilePartition::open(file.path(), 2, 40);
-    assert!(matches!(shrunk, Err(FileError::Shrunk { length: 4, expected: 40, .. })));
+    assert!(matches!(
+        shrunk,
+        Err(FileError::Shrunk {
+            length: 4,
+            expected: 40,
+            ..
+        })
+    ));
     let mut input = open(&file, 0);
     file.as_file().set_len(0).unwrap();
     let cut = input.poll(0, Budget::new(10, 10), &mut |_| {});
-    assert!(matches!(cut, Err(SourceError::File(FileError::Shrunk { .. }))));
+    assert!(matches!(
+        cut,
+        Err(SourceError::File(FileError::Shrunk { .. }))
+    ));
     let path = file.path().to_owned();
     drop(file);
-    assert!(matches!(FilePartition::open(path, 0, 0), Err(FileError::Gone { .. })));
+    assert!(matches!(
+        FilePartition::open(path, 0, 0),
+        Err(FileError::Gone { .. })
+    ));
 }
 
 #[test]
@@ -98,9 +111,15 @@ fn patterns_name_files_in_order() {
     assert_eq!(paths, ["in/a.ndjson", "in/b.ndjson"]);
     assert_eq!(found[0].end, 8);
     assert_eq!(resolve(&folder, "in/c.txt").unwrap().len(), 1);
-    assert!(matches!(resolve(&folder, "in/*.csv"), Err(FileError::NoneMatches { .. })));
+    assert!(matches!(
+        resolve(&folder, "in/*.csv"),
+        Err(FileError::NoneMatches { .. })
+    ));
     std::fs::write(dir.path().join("plain.csv"), "x").unwrap();
     let absolute = dir.path().join("*.csv");
     let found = resolve(&folder, absolute.to_str().unwrap()).unwrap();
-    assert_eq!(found[0].path, dir.path().join("plain.csv").to_str().unwrap());
+    assert_eq!(
+        found[0].path,
+        dir.path().join("plain.csv").to_str().unwrap()
+    );
 }
