@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 
 use self::cells::Cells;
+pub(crate) use self::cells::write_text;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod encode;
 pub mod exchange;
 pub mod expr;
+pub mod generate;
 pub mod key;
 pub mod output;
 pub mod plan;

@@ -124,7 +124,7 @@ impl Cells {
 }
 
 /// A string, quoted and escaped where it must be.
-pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.push(b'"');
     let mut from = 0;
