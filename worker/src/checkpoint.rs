@@ -165,8 +165,10 @@ struct Shared {
     prefix: String,
     permits: Semaphore,
     attempts: AtomicU64,
-    /// Names that could not be deleted.
+    /// What is to be deleted.
     undeleted: Mutex<VecDeque<Doomed>>,
+    /// Held by the one that deletes.
+    sweeping: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -239,6 +241,7 @@ impl Checkpoints {
             permits: Semaphore::new(CONCURRENCY),
             attempts: AtomicU64::new(0),
             undeleted: Mutex::default(),
+            sweeping: tokio::sync::Mutex::default(),
         });
         let checkpoints = Checkpoints {
             shared,
@@ -270,8 +273,13 @@ impl Checkpoints {
         let (sender, answer) = bounded(1);
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
+            let outcome = upload(&shared, data).await;
+            let works = outcome.is_ok();
             // The receiver may have lost interest: the slot was released.
-            let _ = sender.send(upload(&shared, data).await);
+            let _ = sender.send(outcome);
+            if works {
+                sweep(&shared).await;
+            }
         });
         Upload { answer }
     }
@@ -283,17 +291,15 @@ impl Checkpoints {
 
     /// Deletes in the background. Only for checkpoints that no committed journal record needs any more, and only by the slot's current term.
     pub fn delete(&self, reference: CheckpointRef) {
+        self.shared.doom(Doomed::Checkpoint(reference));
         let shared = self.shared.clone();
-        self.runtime.spawn(async move {
-            shared.doom(Doomed::Checkpoint(reference));
-            sweep(&shared).await;
-        });
+        self.runtime.spawn(async move { sweep(&shared).await });
     }
 
     /// Waits, at most so long, until nothing is left to delete; for an orderly end.
     pub fn settle(&self, most: Duration) {
-        let swept = tokio::time::timeout(most, sweep(&self.shared));
-        if self.runtime.block_on(async { swept.await }).is_err() {
+        let swept = async { tokio::time::timeout(most, sweep(&self.shared)).await };
+        if self.runtime.block_on(swept).is_err() {
             tracing::debug!("left deletes of old checkpoints undone");
         }
     }
@@ -371,9 +377,15 @@ async fn upload_to(
         let (shared, name) = (shared.clone(), format!("{folder}/{}", facts.object));
         uploads.spawn(async move { shared.create(&name, body).await });
     }
+    // All of them, so that after a failure none is still under way while its object is deleted.
+    let mut outcome = Ok(());
     while let Some(uploaded) = uploads.join_next().await {
-        uploaded.map_err(|_| CheckpointError::Abandoned)??;
+        outcome = outcome.and(match uploaded {
+            Ok(uploaded) => uploaded.map_err(CheckpointError::from),
+            Err(_) => Err(CheckpointError::Abandoned),
+        });
     }
+    outcome?;
     let name = format!("{folder}/{}", manifest::NAME);
     shared.create(&name, manifest.encode()).await?;
     Ok(())
@@ -428,6 +440,7 @@ fn folder_of(manifest: &str) -> &str {
 
 /// Deletes what is to be deleted, until all is gone or the storage fails.
 async fn sweep(shared: &Arc<Shared>) {
+    let _sweeping = shared.sweeping.lock().await;
     while let Some(doomed) = shared.doomed() {
         let _permit = shared.permits.acquire().await;
         if let Err(error) = delete(shared, &doomed).await {

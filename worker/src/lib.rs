@@ -9,6 +9,7 @@ pub mod logging;
 pub mod metrics;
 pub mod progress;
 pub mod secrets;
+pub mod signals;
 pub mod sink;
 pub mod source;
 pub mod status;

@@ -220,12 +220,12 @@ mod tests {
         let render = || String::from_utf8(metrics.render(&board.status(1000)).unwrap()).unwrap();
         let text = render();
         for line in [
-            "streamjob_rows_in_total{job=\"clicks\",namespace=\"\",node=\"events\"} 3",
+            "streamjob_rows_in_total{node=\"events\",job=\"clicks\",namespace=\"\"} 3",
             "streamjob_lag{input=\"events/1\",job=\"clicks\",namespace=\"\"} 42",
             "streamjob_watermark_lag_milliseconds{input=\"events/1\",job=\"clicks\",namespace=\"\"} 600",
             "streamjob_commit_seconds_count{job=\"clicks\",namespace=\"\"} 1",
         ] {
-            assert!(text.contains(line), "{line}\n{text}");
+            assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
         }
         board.remove(0);
         assert!(!render().contains("streamjob_lag{"));

@@ -4,6 +4,7 @@
 //! positions too, and between two rows there may be a gap (control records, blank lines): `Input::position` is past it.
 
 pub mod file;
+pub mod generate;
 
 use streamjob_core::chunk::Millis;
 

@@ -98,15 +98,28 @@ fn deletes_one_and_leaves_the_others() {
     let (old, new) = (put(&checkpoints, data(5)), put(&checkpoints, data(6)));
     checkpoints.delete(old.clone());
     checkpoints.settle(Duration::from_secs(20));
-    let gone = || {
-        checkpoints
-            .fetch(&old)
-            .is_err_and(|error| error.is_damage())
-    };
-    while !gone() {
-        std::thread::yield_now();
-    }
+    assert!(checkpoints.fetch(&old).unwrap_err().is_damage());
+    let folder = dir.path().join(folder_of(&old.manifest));
+    assert!(!folder.exists(), "{folder:?}");
     assert_eq!(checkpoints.fetch(&new).unwrap(), data(6));
+}
+
+#[test]
+fn an_upload_that_failed_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = local(dir.path());
+    let folder = dir.path().join("shop.orders/3/5-2-a1b2-0");
+    // The manifest's place is taken, by something else.
+    std::fs::create_dir_all(folder.join(manifest::NAME)).unwrap();
+    let outcome = checkpoints
+        .upload(data(5))
+        .wait(Duration::from_secs(60))
+        .unwrap();
+    assert!(outcome.is_err());
+    std::fs::remove_dir(folder.join(manifest::NAME)).unwrap();
+    checkpoints.settle(Duration::from_secs(20));
+    assert_eq!(files(dir.path()), Vec::<PathBuf>::new());
+    put(&checkpoints, data(5));
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Sidecar {
         self.file.sync_data().map_err(io_error("sync", &self.path))
     }
 
-    fn compact(&mut self) -> Result<(), FileSinkError> {
+    pub fn compact(&mut self) -> Result<(), FileSinkError> {
         let mut records: Vec<Record> = self.last.values().cloned().collect();
         records.extend(self.with_rows.clone());
         records.extend(self.newest.clone());
