@@ -101,7 +101,7 @@ impl Drop for Progress {
 fn tell(status: &JobStatus, show: Show, ticks: u64) {
     match show {
         Show::Line => draw(cut(line(status), columns())),
-        Show::Log if ticks % LOG_EVERY == 0 => tracing::info!(
+        Show::Log if ticks.is_multiple_of(LOG_EVERY) => tracing::info!(
             rows_in = status.rows_in,
             rows_out = status.rows_out,
             rows_in_per_second = status.rows_in_per_second,
@@ -155,7 +155,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
