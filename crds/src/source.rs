@@ -100,6 +100,9 @@ impl<'de> Deserialize<'de> for StartFrom {
             value @ serde_json::Value::Object(_) => serde_json::from_value::<StartTimestamp>(value)
                 .map(|start| StartFrom::Timestamp(start.timestamp))
                 .map_err(|error| D::Error::custom(format!("{error}; {expected}"))),
+            serde_json::Value::String(word) => Err(D::Error::custom(format!(
+                "`{word}` is no start; {expected}"
+            ))),
             other => Err(D::Error::custom(format!(
                 "`{other}` is no start; {expected}"
             ))),
@@ -150,7 +153,7 @@ pub struct GenerateSource {
     /// The same seed makes the same events.
     #[serde(default)]
     pub seed: u64,
-    /// Partitions that the events are spread over, by the source's `key` where it has one.
+    /// Partitions that the events are spread over, by the source's `key` where it has one; default: 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 1024))]
     pub partitions: u32,

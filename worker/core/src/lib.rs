@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod expr;
 pub mod generate;
 pub mod key;
+pub mod manifest;
 pub mod output;
 pub mod plan;
 pub mod problem;
