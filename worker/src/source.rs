@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod generate;
+pub mod kafka;
 
 use streamjob_core::chunk::Millis;
 
@@ -87,4 +88,6 @@ pub trait Input: Send {
 pub enum SourceError {
     #[error(transparent)]
     File(#[from] file::FileError),
+    #[error(transparent)]
+    Kafka(#[from] kafka::KafkaSourceError),
 }

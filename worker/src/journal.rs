@@ -1,0 +1,3 @@
+//! Where the commit protocol's records are kept.
+
+pub mod kafka;

@@ -1,0 +1,244 @@
+//! The journal on Kafka: an internal topic with a partition a slot, whose records are written by the slots' producers and
+//! read here. What it says is never cached: every reading goes to the end that readers of committed records see.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use streamjob_core::commit::record::{JournalRecord, TopicFacts};
+
+use crate::connect::{ConnectError, Kafka};
+use crate::names;
+use crate::source::kafka::{KafkaReader, Span};
+use crate::source::{Budget, Input, SourceError};
+use crate::topics::{Admin, At, TopicError};
+
+/// A reading that gets nothing for this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Records and markers at the end of a partition among which the last record is looked for first.
+const TAIL: i64 = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error(
+        "the journal topic `{topic}` is missing, but the consumer group `{group}` shows that the job has run: restore the topic if you can; --fresh forgets the job's progress and state and puts rows out a second time"
+    )]
+    Missing { topic: String, group: String },
+    #[error("the journal topic `{topic}` is gone")]
+    Gone { topic: String },
+    #[error(
+        "the journal topic `{topic}` was deleted and made again: restore the old one if you can; --fresh forgets the job's progress and state"
+    )]
+    Recreated { topic: String },
+    #[error(
+        "the journal topic `{topic}` has {found} partitions, the job has {slots} slots: maxParallelism is immutable; set it back or start a new job"
+    )]
+    Slots {
+        topic: String,
+        found: u32,
+        slots: u32,
+    },
+    #[error(
+        "record {offset} of the journal topic `{topic}` partition {slot} is none of ours: {error}"
+    )]
+    Foreign {
+        topic: String,
+        slot: u32,
+        offset: i64,
+        error: serde_json::Error,
+    },
+    #[error(
+        "the journal topic `{topic}` partition {slot} could not be read to its end at {end} within {PATIENCE:?}"
+    )]
+    Slow { topic: String, slot: u32, end: i64 },
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+impl JournalError {
+    /// Servers do not answer: reading may be tried again.
+    pub fn unreachable(&self) -> bool {
+        match self {
+            JournalError::Topic(error) => error.kafka().unreachable(),
+            JournalError::Slow { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// A slot's part of the journal.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// With their offsets, in order.
+    pub records: Vec<(i64, JournalRecord)>,
+    /// Whether earlier records have been deleted.
+    pub trimmed: bool,
+}
+
+/// Reads the journal of one job, for all slots of the process.
+pub struct KafkaJournal {
+    admin: Admin,
+    topic: TopicFacts,
+    reader: Mutex<Opened>,
+}
+
+struct Opened {
+    reader: KafkaReader,
+    wake: Sender<()>,
+    woken: Receiver<()>,
+}
+
+/// Finds the job's journal topic, or makes it if the job has never run.
+pub fn prepare(admin: &Admin, uid: &str, slots: u32) -> Result<TopicFacts, JournalError> {
+    let name = names::journal_topic(uid);
+    if admin.describe(&[&name])?.is_empty() {
+        let group = names::group(uid);
+        if admin.group_has_offsets(&group)? {
+            return Err(JournalError::Missing { topic: name, group });
+        }
+        admin.create_internal(&name, slots)?;
+    }
+    let found = admin.describe(&[&name])?.remove(&name);
+    let topic = found.ok_or_else(|| JournalError::Gone {
+        topic: name.clone(),
+    })?;
+    match topic.partitions == slots {
+        true => Ok(TopicFacts {
+            topic: name,
+            id: topic.id,
+            partitions: slots,
+        }),
+        false => Err(JournalError::Slots {
+            topic: name,
+            found: topic.partitions,
+            slots,
+        }),
+    }
+}
+
+impl KafkaJournal {
+    pub fn open(kafka: &Kafka, admin: Admin, topic: TopicFacts) -> Result<Self, ConnectError> {
+        // Records are taken as fast as they come: no need for room for all partitions.
+        let reader = KafkaReader::new(kafka, &topic.topic, 1)?;
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        Ok(KafkaJournal {
+            admin,
+            topic,
+            reader: Mutex::new(Opened {
+                reader,
+                wake,
+                woken,
+            }),
+        })
+    }
+
+    pub fn topic(&self) -> &TopicFacts {
+        &self.topic
+    }
+
+    /// All of a slot's records.
+    pub fn read(&self, slot: u32) -> Result<Reading, JournalError> {
+        let (earliest, end) = self.bounds(slot)?;
+        let records = self.records(slot, earliest, end)?;
+        Ok(Reading {
+            records,
+            trimmed: earliest > 0,
+        })
+    }
+
+    /// A slot's last record.
+    pub fn last(&self, slot: u32) -> Result<Option<JournalRecord>, JournalError> {
+        let (earliest, end) = self.bounds(slot)?;
+        let mut tail = TAIL;
+        loop {
+            let from = end.saturating_sub(tail).max(earliest);
+            let found = self.records(slot, from, end)?.pop();
+            if found.is_some() || from == earliest {
+                return Ok(found.map(|(_, record)| record));
+            }
+            tail = tail.saturating_mul(8);
+        }
+    }
+
+    /// Deletes a slot's records before an offset.
+    pub fn trim(&self, slot: u32, before: i64) -> Result<(), TopicError> {
+        self.admin
+            .delete_records(&self.topic.topic, &[(partition(slot), before)])
+    }
+
+    /// First offset and end of the slot's partition, of the topic that is the job's.
+    fn bounds(&self, slot: u32) -> Result<(i64, i64), JournalError> {
+        let name = &self.topic.topic;
+        let found = self.admin.describe(&[name])?.remove(name);
+        match found {
+            None => {
+                return Err(JournalError::Gone {
+                    topic: name.clone(),
+                });
+            }
+            Some(found) if found.id != self.topic.id => {
+                return Err(JournalError::Recreated {
+                    topic: name.clone(),
+                });
+            }
+            Some(_) => {}
+        }
+        let here = [(name.as_str(), partition(slot))];
+        let one = |found: Vec<i64>| found.first().copied().unwrap_or(0);
+        let end = one(self.admin.list(&here, At::Latest)?);
+        Ok((one(self.admin.list(&here, At::Earliest)?), end))
+    }
+
+    fn records(
+        &self,
+        slot: u32,
+        from: i64,
+        end: i64,
+    ) -> Result<Vec<(i64, JournalRecord)>, JournalError> {
+        let opened = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = Span {
+            topic: &self.topic,
+            partition: slot,
+            position: from,
+            end: Some(end),
+        };
+        let mut input = opened.reader.input(&span, opened.wake.clone())?;
+        let mut records = Vec::new();
+        let mut foreign = None;
+        let mut heard = Instant::now();
+        while !input.ended() {
+            let rows = input.poll(0, Budget::new(usize::MAX, usize::MAX), &mut |row| {
+                match serde_json::from_slice(row.payload.unwrap_or_default()) {
+                    Ok(record) => records.push((row.position, record)),
+                    Err(error) => {
+                        foreign.get_or_insert((row.position, error));
+                    }
+                }
+            })?;
+            if rows > 0 {
+                heard = Instant::now();
+            } else if heard.elapsed() > PATIENCE {
+                let topic = self.topic.topic.clone();
+                return Err(JournalError::Slow { topic, slot, end });
+            } else if !input.ended() {
+                // Woken or not, the next round looks.
+                let _ = opened.woken.recv_timeout(Duration::from_millis(100));
+            }
+        }
+        match foreign {
+            None => Ok(records),
+            Some((offset, error)) => Err(JournalError::Foreign {
+                topic: self.topic.topic.clone(),
+                slot,
+                offset,
+                error,
+            }),
+        }
+    }
+}
+
+fn partition(slot: u32) -> i32 {
+    i32::try_from(slot).unwrap_or(i32::MAX)
+}
