@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::Duration;
 use crate::connection::is_false;
-use crate::rules::{IDENTIFIER_PATTERN, NAME_PATTERN, exactly_one_of};
+use crate::rules::{IDENTIFIER_PATTERN, NAME_PATTERN, at_most_one_of, exactly_one_of};
 
 /// Where events come from. Exactly one of `kafka`, `file`, `generate`.
 /// Events that do not fit `columns` go to the side stream `<name>.malformed`.
@@ -171,9 +171,10 @@ fn is_one(value: &u32) -> bool {
     *value == 1
 }
 
-/// A field of a generated event. Exactly one of the kinds. Dots in the name make nested objects.
+/// A field of a generated event. Exactly one of `sequence`, `uniform`, `choice`, `now`, `every`. Dots in the name make nested objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = exactly_one_of(&["sequence", "uniform", "choice", "now", "every"]))]
+// CEL does not see lists of untyped values, hence not `choice`: the planner tells whether one is given.
+#[x_kube(validation = at_most_one_of(&["sequence", "uniform", "now", "every"]))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GeneratedField {
     /// Where the value is in the event; dots make nested objects.
