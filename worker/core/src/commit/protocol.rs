@@ -3,7 +3,7 @@
 //! Owns: which record is uncommitted, what the journal's last record is, which checkpoints are kept, what external
 //! sinks have applied. Does not own: output bytes, state, producers, time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use streamjob_crds::Guarantee;
 
@@ -61,6 +61,9 @@ pub struct SlotProtocol {
     checkpoints: Checkpoints,
     /// Epochs applied, by external sink.
     applied: BTreeMap<String, u64>,
+    /// The last epoch whose rows may be applied, and epochs up to it with rows that not every sink has applied.
+    released: u64,
+    owed: BTreeSet<u64>,
     /// Attempts to get a producer and a commit through since the last success.
     attempt: u32,
 }
@@ -85,6 +88,8 @@ impl SlotProtocol {
             lineage: Lineage::default(),
             checkpoints: Checkpoints::default(),
             applied: BTreeMap::new(),
+            released: 0,
+            owed: BTreeSet::new(),
             attempt: 0,
         }
     }
@@ -226,6 +231,7 @@ impl SlotProtocol {
             Some(pending) if pending.is_epoch() => self.settle(pending, &lineage),
             _ if self.live => self.go_idle(Vec::new()),
             Some(_) if lineage.last().is_some_and(|last| self.is_ours(last)) => {
+                self.last = lineage.last().cloned();
                 self.lineage = lineage;
                 self.on_claimed()
             }
@@ -477,21 +483,14 @@ impl SlotProtocol {
         }
     }
 
-    /// Sinks that have yet to apply an epoch. One without rows counts as applied.
+    /// The sinks that have yet to apply an epoch.
     fn release(&mut self, epoch: u64, outputs: u64) -> Vec<String> {
-        if outputs == 0 {
-            for applied in self
-                .applied
-                .values_mut()
-                .filter(|applied| **applied + 1 == epoch)
-            {
-                *applied = epoch;
-            }
+        self.released = epoch;
+        if outputs > 0 {
+            self.owed.insert(epoch);
         }
-        let behind = self
-            .applied
-            .iter()
-            .filter(|(_, applied)| outputs > 0 && **applied < epoch);
+        self.pass_empty_epochs();
+        let behind = self.applied.iter().filter(|(_, applied)| **applied < epoch && outputs > 0);
         behind.map(|(sink, _)| sink.clone()).collect()
     }
 
@@ -499,7 +498,19 @@ impl SlotProtocol {
         if let Some(applied) = self.applied.get_mut(&sink) {
             *applied = (*applied).max(epoch);
         }
+        self.pass_empty_epochs();
         Vec::new()
+    }
+
+    /// An epoch without rows counts as applied as soon as those before it are.
+    fn pass_empty_epochs(&mut self) {
+        let (owed, released) = (&self.owed, self.released);
+        for applied in self.applied.values_mut() {
+            let next_owed = owed.range(applied.saturating_add(1)..).next();
+            *applied = next_owed.map_or(released.max(*applied), |next| next.saturating_sub(1));
+        }
+        let done = self.applied.values().copied().min().unwrap_or(released);
+        self.owed.retain(|epoch| *epoch > done);
     }
 
     /// Whether something follows from the last commit that cannot be taken back.
