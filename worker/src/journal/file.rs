@@ -42,22 +42,39 @@ impl FileJournal {
     pub fn open(directory: &Path) -> io::Result<FileJournal> {
         let in_context = |error: io::Error| named(error, directory);
         fs::create_dir_all(directory).map_err(in_context)?;
-        let all = || OpenOptions::new().read(true).append(true).create(true).to_owned();
-        let lock = all().open(directory.join("journal.lock")).map_err(in_context)?;
+        let all = || {
+            OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .to_owned()
+        };
+        let lock = all()
+            .open(directory.join("journal.lock"))
+            .map_err(in_context)?;
         all().open(directory.join(NAME)).map_err(in_context)?;
         sync_directory(directory).map_err(in_context)?;
-        Ok(FileJournal { directory: directory.to_path_buf(), lock, seen: None })
+        Ok(FileJournal {
+            directory: directory.to_path_buf(),
+            lock,
+            seen: None,
+        })
     }
 
     /// Answers `Decision::ReadJournal`.
     pub fn read(&mut self) -> Fact {
-        self.locked(Self::read_locked).unwrap_or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Fact::JournalMissing,
-            io::ErrorKind::InvalidData => {
-                Fact::Refused(StopReason::JournalConflict { slot: 0, what: error.to_string() })
-            }
-            _ => Fact::Refused(StopReason::CommitImpossible { slot: 0, what: error.to_string() }),
-        })
+        self.locked(Self::read_locked)
+            .unwrap_or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Fact::JournalMissing,
+                io::ErrorKind::InvalidData => Fact::Refused(StopReason::JournalConflict {
+                    slot: 0,
+                    what: error.to_string(),
+                }),
+                _ => Fact::Refused(StopReason::CommitImpossible {
+                    slot: 0,
+                    what: error.to_string(),
+                }),
+            })
     }
 
     /// Answers `Decision::Commit`: the record is on disk, or it is not in the file.
@@ -85,7 +102,10 @@ impl FileJournal {
     }
 
     fn read_locked(&mut self) -> io::Result<Fact> {
-        let mut file = OpenOptions::new().read(true).append(true).open(self.path())?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(self.path())?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (records, end) = parse(&bytes)?;
@@ -93,19 +113,31 @@ impl FileJournal {
             file.set_len(end as u64)?;
             file.sync_all()?;
         }
-        self.seen = Some(Seen { file, length: end as u64 });
-        Ok(Fact::JournalRead { records, trimmed: false })
+        self.seen = Some(Seen {
+            file,
+            length: end as u64,
+        });
+        Ok(Fact::JournalRead {
+            records,
+            trimmed: false,
+        })
     }
 
     /// `false`: the file does not end where we saw it end.
     fn append_locked(&mut self, record: &JournalRecord) -> io::Result<bool> {
         let line = line_of(record)?;
         let path = self.path();
-        let Some(seen) = self.seen.as_mut() else { return Ok(false) };
+        let Some(seen) = self.seen.as_mut() else {
+            return Ok(false);
+        };
         if !seen.is_current(&path)? {
             return Ok(false);
         }
-        if let Err(error) = seen.file.write_all(&line).and_then(|()| seen.file.sync_data()) {
+        if let Err(error) = seen
+            .file
+            .write_all(&line)
+            .and_then(|()| seen.file.sync_data())
+        {
             // Leave no torn line if that is still possible; if it is not, the next reader cuts it.
             let _ = seen.file.set_len(seen.length);
             return Err(error);
@@ -116,14 +148,19 @@ impl FileJournal {
 
     fn trim_locked(&mut self, through: u64) -> io::Result<()> {
         let path = self.path();
-        let Some(seen) = self.seen.as_mut() else { return Ok(()) };
+        let Some(seen) = self.seen.as_mut() else {
+            return Ok(());
+        };
         if !seen.is_current(&path)? {
             return Ok(());
         }
         seen.file.seek(SeekFrom::Start(0))?;
         let mut bytes = Vec::new();
         seen.file.read_to_end(&mut bytes)?;
-        let kept = parse(&bytes)?.0.into_iter().skip_while(|record| record.epoch <= through);
+        let kept = parse(&bytes)?
+            .0
+            .into_iter()
+            .skip_while(|record| record.epoch <= through);
         let mut lines = Vec::new();
         for record in kept {
             lines.extend(line_of(&record)?);
@@ -137,7 +174,10 @@ impl FileJournal {
         file.sync_all()?;
         fs::rename(&fresh, &path)?;
         sync_directory(&self.directory)?;
-        self.seen = Some(Seen { file, length: lines.len() as u64 });
+        self.seen = Some(Seen {
+            file,
+            length: lines.len() as u64,
+        });
         Ok(())
     }
 
@@ -161,14 +201,21 @@ fn parse(bytes: &[u8]) -> io::Result<(Vec<JournalRecord>, usize)> {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let Some(json) = checked(line) else { break };
         let record = serde_json::from_slice(json).map_err(|error| {
-            damaged(format!("the record at byte {end} is of another version or damaged: {error}"))
+            damaged(format!(
+                "the record at byte {end} is of another version or damaged: {error}"
+            ))
         })?;
         records.push(record);
         end += line.len();
     }
     let rest = bytes.get(end..).unwrap_or_default();
-    if rest.split_inclusive(|byte| *byte == b'\n').any(|line| checked(line).is_some()) {
-        return Err(damaged(format!("the line at byte {end} is damaged and others follow")));
+    if rest
+        .split_inclusive(|byte| *byte == b'\n')
+        .any(|line| checked(line).is_some())
+    {
+        return Err(damaged(format!(
+            "the line at byte {end} is damaged and others follow"
+        )));
     }
     Ok((records, end))
 }
@@ -189,7 +236,10 @@ fn line_of(record: &JournalRecord) -> io::Result<Vec<u8>> {
 
 fn prefix(json: &[u8]) -> String {
     let sum = Sha256::digest(json);
-    let sum = sum.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let sum = sum
+        .iter()
+        .take(8)
+        .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     format!("{:08x} {sum:016x} ", json.len())
 }
 

@@ -50,8 +50,11 @@ impl Checkpoints {
         &self.kept
     }
 
+    /// In order of epochs; one reported before is not named twice.
     pub fn add_uploaded(&mut self, reference: CheckpointRef) {
-        self.uploaded.push(reference);
+        if !self.uploaded.contains(&reference) && !self.kept.contains(&reference) {
+            self.uploaded.push(reference);
+        }
     }
 
     /// Forgets those newer than the one that could be restored. `false`: that one is not in the list.

@@ -490,7 +490,10 @@ impl SlotProtocol {
             self.owed.insert(epoch);
         }
         self.pass_empty_epochs();
-        let behind = self.applied.iter().filter(|(_, applied)| **applied < epoch && outputs > 0);
+        let behind = self
+            .applied
+            .iter()
+            .filter(|(_, applied)| **applied < epoch && outputs > 0);
         behind.map(|(sink, _)| sink.clone()).collect()
     }
 
@@ -617,7 +620,7 @@ impl SlotProtocol {
         let (slot, owner) = (self.identity.slot, last.owner.clone());
         // The same pod, restarted, may claim again under its term; the one before must then give way.
         let again = last.term == term && last.owner == self.identity.owner;
-        if last.term < term && !self.claimed || again && !self.claimed {
+        if (again || last.term < term) && !self.claimed {
             return Ok(());
         }
         if last.term < term {

@@ -174,7 +174,10 @@ impl Kafka {
         let coordinator = self.coordinator(producer)?;
         match coordinator.stage {
             Stage::Open { transaction, .. } => {
-                coordinator.stage = Stage::Ending { transaction, commit };
+                coordinator.stage = Stage::Ending {
+                    transaction,
+                    commit,
+                };
                 if commit {
                     self.outcomes[transaction] = Outcome::Committing;
                 }
@@ -341,10 +344,11 @@ impl Kafka {
 
     /// Records that are committed, seen or not, by offset.
     pub fn decided_records(&self, from: usize) -> impl Iterator<Item = (usize, &JournalRecord)> {
-        self.decided(JOURNAL, from).filter_map(|(offset, _, payload)| match payload {
-            Payload::Record(record) => Some((offset, &**record)),
-            Payload::Row(_) => None,
-        })
+        self.decided(JOURNAL, from)
+            .filter_map(|(offset, _, payload)| match payload {
+                Payload::Record(record) => Some((offset, &**record)),
+                Payload::Row(_) => None,
+            })
     }
 
     /// Drops records before the first of a later epoch.

@@ -51,6 +51,6 @@ fn every_planted_bug_is_found() {
         });
         let (seed, what) =
             found.unwrap_or_else(|| panic!("{bug:?} was not found in {SEEDS} seeds"));
-        println!("{bug:?}: seed {seed}: {what}");
+        println!("{bug:?}: seed {seed}: {what:.150}");
     }
 }

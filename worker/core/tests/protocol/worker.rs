@@ -216,10 +216,6 @@ impl Worker {
     }
 
     async fn initialise(&mut self) {
-        if self.has(Bug::ReuseProducer) && self.producer.is_some() {
-            self.fenced = true;
-            return self.take(Fact::ProducerReady);
-        }
         self.producer = None;
         let guarantee = self.world().guarantee;
         let id = match guarantee {
@@ -522,7 +518,8 @@ impl Worker {
         }
         let early =
             self.has(Bug::PointerBeforeManifest) && parts_done && upload.stored == PARTITIONS;
-        if upload.stored > PARTITIONS || early {
+        let complete = upload.stored > PARTITIONS && !self.has(Bug::PointerBeforeManifest);
+        if complete || early {
             self.take(Fact::CheckpointUploaded(upload.reference.clone()));
         }
         if upload.stored <= PARTITIONS {

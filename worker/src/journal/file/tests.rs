@@ -33,7 +33,12 @@ impl Worker {
         };
         let journal = FileJournal::open(directory).unwrap();
         let protocol = SlotProtocol::new(identity, settings);
-        let mut worker = Worker { protocol, journal, stopped: None, running: false };
+        let mut worker = Worker {
+            protocol,
+            journal,
+            stopped: None,
+            running: false,
+        };
         let decisions = worker.protocol.start();
         worker.carry_out(decisions);
         worker
@@ -62,7 +67,10 @@ impl Worker {
                 }
                 Decision::InitProducer { .. } => self.take(Fact::ProducerReady),
                 Decision::ResolveFacts { known } => self.take(Fact::FactsResolved {
-                    facts: known.unwrap_or(JobFacts { slots: 1, ..JobFacts::default() }),
+                    facts: known.unwrap_or(JobFacts {
+                        slots: 1,
+                        ..JobFacts::default()
+                    }),
                     start: BTreeMap::from([("in/0".into(), 0)]),
                 }),
                 Decision::Commit(record) => {
@@ -73,7 +81,11 @@ impl Worker {
                 Decision::Replay(cuts) => {
                     for cut in cuts {
                         let (epoch, outputs) = (cut.epoch, cut.outputs);
-                        self.take(Fact::Replayed { epoch, digest: String::new(), outputs });
+                        self.take(Fact::Replayed {
+                            epoch,
+                            digest: String::new(),
+                            outputs,
+                        });
                     }
                 }
                 Decision::Run { .. } => self.running = true,
@@ -93,7 +105,10 @@ fn records(directory: &Path) -> Vec<JournalRecord> {
 }
 
 fn epochs(directory: &Path) -> Vec<(RecordKind, u64, u64)> {
-    records(directory).iter().map(|record| (record.kind, record.term, record.epoch)).collect()
+    records(directory)
+        .iter()
+        .map(|record| (record.kind, record.term, record.epoch))
+        .collect()
 }
 
 use RecordKind::{Claim, Epoch};
@@ -111,7 +126,13 @@ fn goes_on_after_a_restart() {
     second.epoch(30);
     assert_eq!(
         epochs(directory.path()),
-        [(Claim, 1, 0), (Epoch, 1, 1), (Epoch, 1, 2), (Claim, 2, 2), (Epoch, 2, 3)]
+        [
+            (Claim, 1, 0),
+            (Epoch, 1, 1),
+            (Epoch, 1, 2),
+            (Claim, 2, 2),
+            (Epoch, 2, 3)
+        ]
     );
 }
 
@@ -123,7 +144,14 @@ fn a_second_start_takes_over_and_the_first_stops() {
     let mut second = Worker::start(directory.path(), "b");
     first.epoch(20);
     let reason = first.stopped.expect("the first must stop");
-    assert_eq!(reason, StopReason::TakenOver { slot: 0, owner: "b".into(), term: 2 });
+    assert_eq!(
+        reason,
+        StopReason::TakenOver {
+            slot: 0,
+            owner: "b".into(),
+            term: 2
+        }
+    );
     assert_eq!(reason.exit_code(), 78);
     second.epoch(15);
     assert_eq!(second.stopped, None);
@@ -141,11 +169,23 @@ fn a_torn_tail_is_cut_wherever_it_was_torn() {
     worker.epoch(20);
     let path = directory.path().join(NAME);
     let whole = fs::read(&path).unwrap();
-    let last_line = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    let last_line = whole[..whole.len() - 1]
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .unwrap()
+        + 1;
     for cut in last_line..whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        assert_eq!(epochs(directory.path()), [(Claim, 1, 0), (Epoch, 1, 1)], "cut at {cut}");
-        assert_eq!(fs::read(&path).unwrap(), &whole[..last_line], "cut at {cut}");
+        assert_eq!(
+            epochs(directory.path()),
+            [(Claim, 1, 0), (Epoch, 1, 1)],
+            "cut at {cut}"
+        );
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            &whole[..last_line],
+            "cut at {cut}"
+        );
     }
 }
 
@@ -159,7 +199,10 @@ fn a_torn_tail_of_another_fences_and_is_written_over() {
     torn.write_all(b"000001ff 00").unwrap();
     worker.epoch(20);
     assert_eq!(worker.stopped, None);
-    assert_eq!(epochs(directory.path()), [(Claim, 1, 0), (Epoch, 1, 1), (Epoch, 1, 2)]);
+    assert_eq!(
+        epochs(directory.path()),
+        [(Claim, 1, 0), (Epoch, 1, 1), (Epoch, 1, 2)]
+    );
 }
 
 #[test]
@@ -175,7 +218,10 @@ fn damage_before_the_tail_is_refused() {
     let Some(StopReason::JournalConflict { what, .. }) = again.stopped else {
         panic!("{:?}", again.stopped)
     };
-    assert!(what.contains("damaged") && what.contains(path.to_str().unwrap()), "{what}");
+    assert!(
+        what.contains("damaged") && what.contains(path.to_str().unwrap()),
+        "{what}"
+    );
 }
 
 #[test]
@@ -198,7 +244,10 @@ fn trimming_keeps_what_comes_after_and_fences_nobody_wrongly() {
     assert_eq!(epochs(directory.path()), [(Epoch, 1, 3), (Epoch, 1, 4)]);
     worker.epoch(5);
     assert_eq!(worker.stopped, None);
-    assert_eq!(epochs(directory.path()), [(Epoch, 1, 3), (Epoch, 1, 4), (Epoch, 1, 5)]);
+    assert_eq!(
+        epochs(directory.path()),
+        [(Epoch, 1, 3), (Epoch, 1, 4), (Epoch, 1, 5)]
+    );
     let mut behind = FileJournal::open(directory.path()).unwrap();
     behind.read();
     worker.journal.trim(4).unwrap();
@@ -206,5 +255,8 @@ fn trimming_keeps_what_comes_after_and_fences_nobody_wrongly() {
     behind.trim(5).unwrap();
     assert_eq!(epochs(directory.path()), [(Epoch, 1, 5), (Epoch, 1, 6)]);
     let record = records(directory.path()).pop().unwrap();
-    assert!(matches!(behind.append(&record), Fact::CommitFailed(Failure::Fenced)));
+    assert!(matches!(
+        behind.append(&record),
+        Fact::CommitFailed(Failure::Fenced)
+    ));
 }
