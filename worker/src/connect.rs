@@ -220,6 +220,7 @@ impl Kafka {
     pub fn admin(&self) -> Settings {
         let mut settings = self.base.clone();
         settings
+            .set("group.id", "streamjob-admin")
             .set("allow.auto.create.topics", "false")
             .set("retry.backoff.ms", "50")
             // The brokers' versions are told in no other way. Read by a watch, never shown.

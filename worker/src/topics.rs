@@ -17,6 +17,8 @@ use crate::connect::{ConnectError, Kafka};
 
 /// A call that is not answered within this has failed.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two looks at something that takes the cluster a moment.
+const POLL: Duration = Duration::from_millis(20);
 /// Replicas of internal topics, where there are as many brokers.
 const REPLICAS: usize = 3;
 /// InitProducerId 5 came with Kafka 3.8.
@@ -82,7 +84,8 @@ impl Admin {
     /// Connects and checks that the brokers answer and are new enough.
     pub fn connect(kafka: &Kafka, timeout: Duration) -> Result<Self, ConnectError> {
         let version = Arc::new(AtomicI64::new(-1));
-        let client = Client::producer(&kafka.admin(), &kafka.name, Some(versions(version.clone())))
+        // A consumer's handle: without a group, librdkafka 2.12 crashes on the answer of a coordinator that is not ready.
+        let client = Client::consumer(&kafka.admin(), &kafka.name, Some(versions(version.clone())))
             .map_err(|error| kafka.settings_error(error))?;
         let admin = Admin {
             client: Arc::new(client),
@@ -327,7 +330,7 @@ impl Admin {
             match usable {
                 Ok(()) => return Ok(()),
                 Err(_) if began.elapsed() < TIMEOUT => {
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(POLL);
                 }
                 Err(error) => {
                     return Err(TopicError::Call {
@@ -478,13 +481,27 @@ impl Admin {
         Ok(())
     }
 
-    /// Whether a consumer group has committed offsets.
+    /// Whether a consumer group has committed offsets. A new cluster's coordinator takes a while to answer.
     pub fn group_has_offsets(&self, group: &str) -> Result<bool, TopicError> {
-        let fail = |error| TopicError::Cluster {
-            what: "reading the consumer group's offsets",
-            error,
-        };
-        let name = c_string(group).map_err(fail)?;
+        let began = Instant::now();
+        loop {
+            match self.ask_group(group) {
+                Err(error) if error.unreachable() && began.elapsed() < TIMEOUT => {
+                    std::thread::sleep(POLL);
+                }
+                Err(error) => {
+                    return Err(TopicError::Cluster {
+                        what: "reading the consumer group's offsets",
+                        error,
+                    });
+                }
+                Ok(found) => return Ok(found),
+            }
+        }
+    }
+
+    fn ask_group(&self, group: &str) -> Result<bool, KafkaError> {
+        let name = c_string(group)?;
         let call = |rk, queue| {
             // SAFETY: the request lives through the call, which copies it; no list means all partitions.
             unsafe {
@@ -494,7 +511,7 @@ impl Admin {
                 rd::rd_kafka_ListConsumerGroupOffsets_destroy(ask);
             }
         };
-        let event = self.call(TIMEOUT, call).map_err(fail)?;
+        let event = self.call(TIMEOUT, call)?;
         // SAFETY: the event is a result of this kind; what it holds lives as long as it does.
         unsafe {
             let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event.raw());
@@ -504,7 +521,7 @@ impl Admin {
                 let group = *groups.add(index);
                 let error = rd::rd_kafka_group_result_error(group);
                 if !error.is_null() {
-                    return Err(fail(KafkaError::of(rd::rd_kafka_error_code(error))));
+                    return Err(KafkaError::of(rd::rd_kafka_error_code(error)));
                 }
                 let list = rd::rd_kafka_group_result_partitions(group);
                 if !list.is_null() {

@@ -112,6 +112,30 @@ struct Callbacks {
     complaint: Mutex<Option<String>>,
 }
 
+impl Callbacks {
+    /// Shows a warning, unless it is the one that was shown last.
+    fn complain(&self, facility: &str, line: String) {
+        let Ok(mut complaint) = self.complaint.lock() else {
+            return;
+        };
+        // Times and counts in it differ from line to line.
+        let gist = |line: &str| {
+            line.split_once(" (")
+                .map_or(line, |(gist, _)| gist)
+                .to_owned()
+        };
+        let again = complaint
+            .as_deref()
+            .is_some_and(|last| gist(last) == gist(&line));
+        if again {
+            tracing::debug!(role = self.role, facility, "kafka: {line}");
+        } else {
+            tracing::warn!(role = self.role, facility, "kafka: {line}");
+        }
+        *complaint = Some(line);
+    }
+}
+
 /// Settings of a handle, in order. Debug shows no values: some are secrets.
 #[derive(Clone, Default)]
 pub struct Settings(Vec<(String, String)>);
@@ -336,12 +360,11 @@ unsafe extern "C" fn on_log(
         }
         match level {
             DEBUG.. => {}
-            0..=4 => {
-                tracing::warn!(role = callbacks.role, %facility, "kafka: {line}");
-                if let Ok(mut complaint) = callbacks.complaint.lock() {
-                    *complaint = Some(line.into_owned());
-                }
+            // Repeats what other lines said with the cause, for every broker and again and again.
+            _ if facility == "ERROR" => {
+                tracing::debug!(role = callbacks.role, %facility, "kafka: {line}");
             }
+            0..=4 => callbacks.complain(&facility, line.into_owned()),
             _ => tracing::debug!(role = callbacks.role, %facility, "kafka: {line}"),
         }
     }
