@@ -1,0 +1,3 @@
+//! The engine in process against the oracle, over random logs.
+
+mod partitioner;

@@ -1,0 +1,67 @@
+//! Brokers die under a running job, which goes on when they are back.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use streamjob_tests::servers::kafka::Nodes;
+use streamjob_tests::servers::{Kafka, KafkaOptions};
+
+use crate::support::{Setup, Story, by_form};
+
+#[test]
+fn the_only_broker_is_killed_and_comes_back() -> Result<()> {
+    let kafka = Kafka::start(&KafkaOptions::default())?;
+    let setup = Setup::new(
+        "broker",
+        kafka.bootstrap(),
+        100_000,
+        Duration::from_secs(10),
+    );
+    let story = Story::begin(setup)?;
+    let worker = story.worker(None)?;
+    story.await_progress()?;
+    kafka.kill9(0);
+    thread::sleep(Duration::from_secs(2));
+    kafka.restart(0)?;
+    story.await_progress()?;
+    story.finish(vec![worker])
+}
+
+#[test]
+fn one_of_three_brokers_at_a_time_dies_freezes_or_leaves() -> Result<()> {
+    let kafka = Kafka::start(&KafkaOptions {
+        nodes: Nodes::Three,
+        ..KafkaOptions::default()
+    })?;
+    let rounds = by_form(3, 9);
+    let feeding = Duration::from_secs(15) * rounds;
+    let setup = Setup::new(
+        "brokers",
+        kafka.bootstrap(),
+        by_form(100_000, 1_000_000),
+        feeding,
+    );
+    let story = Story::begin(setup)?;
+    let worker = story.worker(None)?;
+    for round in 0..rounds as usize {
+        story.await_progress()?;
+        let node = round % kafka.node_count();
+        match round % 3 {
+            0 => {
+                kafka.kill9(node);
+                kafka.restart(node)?;
+            }
+            1 => {
+                kafka.freeze(node);
+                thread::sleep(Duration::from_secs(8));
+                kafka.thaw(node);
+            }
+            _ => {
+                kafka.stop(node)?;
+                kafka.restart(node)?;
+            }
+        }
+    }
+    story.finish(vec![worker])
+}

@@ -1,0 +1,445 @@
+//! What the stories share: the job they run, its input and expected output, and how they end.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use streamjob_tests::compare::assert_same_rows;
+use streamjob_tests::oracle::{
+    Aggregate, Emission, Function, Job, Oracle, Row, Window, WindowStep, last_rows,
+};
+use streamjob_tests::process::wait_until;
+use streamjob_tests::scratch::Scratch;
+use streamjob_tests::servers::s3;
+use streamjob_tests::topic::Cluster;
+use streamjob_tests::worker::{PATIENCE, Worker, exit};
+use streamjob_tests::workload::clicks::MAX_DISORDER_MS;
+use streamjob_tests::workload::{Click, Clicks};
+
+/// The columns that say which row of the click job is meant.
+pub const IDENTITY: [&str; 3] = ["user_id", "window_start", "window_end"];
+
+/// Whether the long forms are asked for.
+pub fn long_form() -> bool {
+    std::env::var_os("STREAMJOB_CHAOS").is_some_and(|value| value == "1")
+}
+
+/// One of two numbers, by the form.
+pub fn by_form<T>(short: T, long: T) -> T {
+    if long_form() { long } else { short }
+}
+
+/// Count, sum and maximum per user and 10 s.
+pub fn click_step() -> WindowStep {
+    WindowStep {
+        window: Window::Tumbling {
+            size: 10_000,
+            offset: 0,
+        },
+        allowed_lateness: 0,
+        emit_every: None,
+        group: vec!["user_id".into()],
+        aggregates: vec![
+            Aggregate::new("clicks", Function::Count, None),
+            Aggregate::new("total", Function::Sum, Some("amount")),
+            Aggregate::new("biggest", Function::Max, Some("amount")),
+        ],
+        having: None,
+    }
+}
+
+/// The same for the oracle.
+pub fn click_job() -> Job {
+    Clicks::job(MAX_DISORDER_MS, click_step())
+}
+
+/// The job's manifest, in parts.
+pub struct Manifest {
+    pub name: String,
+    pub bootstrap: String,
+    pub topic: String,
+    pub sink: String,
+    /// Ends with the input that there is at the first start.
+    pub bounded: bool,
+    pub slots: usize,
+    /// Address of an S3 server for checkpoints, every second.
+    pub s3: Option<String>,
+    /// More sinks, as YAML list items.
+    pub more_sinks: String,
+    /// Inside of the Kafka connection, as YAML lines.
+    pub security: String,
+}
+
+impl Manifest {
+    pub fn yaml(&self) -> String {
+        let Manifest {
+            name,
+            bootstrap,
+            topic,
+            sink,
+            slots,
+            more_sinks,
+            security,
+            ..
+        } = self;
+        let servers = bootstrap
+            .split(',')
+            .map(|server| format!("\"{server}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let until = if self.bounded { ", until: Latest" } else { "" };
+        let lake = match &self.s3 {
+            None => String::new(),
+            Some(endpoint) => format!(
+                "    - name: lake\n      s3: {{endpoint: \"{endpoint}\", region: {}, bucket: {}, pathStyle: true}}\n",
+                s3::REGION,
+                s3::BUCKET,
+            ),
+        };
+        let storage = match &self.s3 {
+            None => "",
+            Some(_) => ", storage: {s3: {connection: lake, prefix: checkpoints/}}",
+        };
+        format!(
+            "\
+apiVersion: streamjob.dev/v1alpha1
+kind: StreamJob
+metadata: {{name: {name}, namespace: tests}}
+spec:
+  maxParallelism: {slots}
+  connections:
+    - name: main
+      kafka:
+        bootstrapServers: [{servers}]
+{security}{lake}  sources:
+    - name: events
+      kafka: {{connection: main, topic: {topic}, startFrom: Earliest{until}}}
+      columns:
+{columns}      key: [user_id]
+      eventTime: {{column: ts, maxOutOfOrderness: {disorder}ms, idleAfter: 1h}}
+  steps:
+    - name: spend
+      from: events
+      groupBy: [user_id]
+      window: {{tumbling: {{size: 10s}}}}
+      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
+  sinks:
+    - {{name: rows, from: spend, kafka: {{connection: main, topic: {sink}, key: [user_id]}}}}
+{more_sinks}  checkpoint: {{interval: 1s{storage}}}
+",
+            columns = Clicks::columns_yaml(),
+            disorder = MAX_DISORDER_MS,
+        )
+    }
+}
+
+/// A running job over clicks: its topics, its input on the way, and the rows it must put out.
+pub struct Story {
+    pub scratch: Scratch,
+    pub cluster: Cluster,
+    pub manifest: Manifest,
+    pub expected: Vec<Row>,
+    job: PathBuf,
+    feeder: Feeder,
+}
+
+pub struct Setup {
+    pub name: &'static str,
+    pub partitions: usize,
+    pub events: u64,
+    /// How long the input takes to come; zero: it is there before the job starts.
+    pub feeding: Duration,
+    /// What the harness dials.
+    pub bootstrap: String,
+    /// What the job dials, where that differs.
+    pub job_bootstrap: Option<String>,
+    pub s3: Option<String>,
+}
+
+impl Setup {
+    pub fn new(name: &'static str, bootstrap: String, events: u64, feeding: Duration) -> Setup {
+        Setup {
+            name,
+            partitions: 4,
+            events,
+            feeding,
+            bootstrap,
+            job_bootstrap: None,
+            s3: None,
+        }
+    }
+}
+
+impl Story {
+    /// Makes the topics, works out the expected rows, and starts to feed the input.
+    pub fn begin(setup: Setup) -> Result<Story> {
+        let scratch = Scratch::new(setup.name);
+        let cluster = Cluster::new(&setup.bootstrap);
+        let unique = format!("{}-{}", setup.name, std::process::id());
+        let (topic, sink) = (format!("{unique}-events"), format!("{unique}-rows"));
+        cluster.create(&topic, setup.partitions)?;
+        cluster.create(&sink, setup.partitions)?;
+        let clicks = Clicks {
+            seed: fastrand::u64(..),
+            ..Clicks::default()
+        };
+        eprintln!("{}: seed {} of the workload", setup.name, clicks.seed);
+        let expected = expected_rows(&clicks, setup.events, setup.partitions);
+        let manifest = Manifest {
+            name: setup.name.into(),
+            bootstrap: setup.job_bootstrap.unwrap_or(setup.bootstrap),
+            topic,
+            sink,
+            bounded: false,
+            slots: setup.partitions,
+            s3: setup.s3,
+            more_sinks: String::new(),
+            security: String::new(),
+        };
+        let job = scratch.write("job.yaml", manifest.yaml());
+        let feeder = Feeder::start(
+            clicks,
+            setup.events,
+            setup.partitions,
+            setup.feeding,
+            &cluster,
+            &manifest.topic,
+        )?;
+        if setup.feeding.is_zero() {
+            feeder.wait()?;
+        }
+        Ok(Story {
+            scratch,
+            cluster,
+            manifest,
+            expected,
+            job,
+            feeder,
+        })
+    }
+
+    /// A worker for some slots (`0,2-3`), or for all.
+    pub fn worker(&self, slots: Option<&str>) -> Result<Worker> {
+        let mut arguments = vec!["--uid", &self.manifest.name];
+        arguments.extend(slots.into_iter().flat_map(|slots| ["--slots", slots]));
+        Worker::run(self.scratch.path(), &self.job, &arguments)
+    }
+
+    /// How many rows a reader of committed records sees.
+    pub fn rows_out(&self) -> Result<usize> {
+        Ok(self.cluster.read(&self.manifest.sink)?.len())
+    }
+
+    /// Waits until all rows are out, drains the workers, and compares everything.
+    pub fn finish(self, workers: Vec<Worker>) -> Result<()> {
+        self.feeder.wait()?;
+        let mut reader = self.cluster.reader(&self.manifest.sink)?;
+        let mut seen = 0;
+        let start = Instant::now();
+        while seen < self.expected.len() {
+            let more = reader.next(Duration::from_millis(200))?.is_some();
+            seen += usize::from(more);
+            for worker in &workers {
+                ensure!(
+                    worker.ended().is_none(),
+                    "a worker ended early; its log ends:\n{}",
+                    worker.tail()
+                );
+            }
+            let limit = PATIENCE + self.feeder.feeding;
+            ensure!(
+                more || start.elapsed() < limit,
+                "{seen} of {} rows after {limit:?}",
+                self.expected.len()
+            );
+        }
+        for worker in &workers {
+            worker.terminate();
+        }
+        for worker in &workers {
+            worker.expect_exit(exit::DONE)?;
+        }
+        assert_same_rows(
+            &self.expected,
+            &self.cluster.rows(&self.manifest.sink)?,
+            &IDENTITY,
+        );
+        self.check_journal()
+    }
+
+    /// Every epoch once, in order, and the rows they claim are the rows there are.
+    fn check_journal(&self) -> Result<()> {
+        let mut claimed = 0;
+        for (slot, records) in self.journal()?.iter().enumerate() {
+            let epochs: Vec<&Value> = records
+                .iter()
+                .filter(|record| record["kind"] == "Epoch")
+                .collect();
+            for pair in epochs.windows(2) {
+                let (before, after) = (pair[0]["epoch"].as_u64(), pair[1]["epoch"].as_u64());
+                ensure!(
+                    before.map(|epoch| epoch + 1) == after,
+                    "slot {slot}: epoch {after:?} follows {before:?}"
+                );
+            }
+            let first = epochs.first().and_then(|record| record["epoch"].as_u64());
+            // The journal's oldest records go with the checkpoints they belong to.
+            if first == Some(1) {
+                claimed += epochs
+                    .iter()
+                    .filter_map(|record| record["outputs"].as_u64())
+                    .sum::<u64>();
+            } else {
+                return Ok(());
+            }
+        }
+        ensure!(
+            claimed as usize == self.expected.len(),
+            "the journal claims {claimed} rows"
+        );
+        Ok(())
+    }
+
+    /// Its records by slot.
+    pub fn journal(&self) -> Result<Vec<Vec<Value>>> {
+        self.cluster
+            .journal(&format!("streamjob-{}-journal", self.manifest.name))
+    }
+
+    /// Waits until the job's output has grown by at least a row.
+    pub fn await_progress(&self) -> Result<()> {
+        let before = self.rows_out()?;
+        wait_until(PATIENCE, || (self.rows_out().ok()? > before).then_some(()))
+            .context("no row comes out")
+    }
+}
+
+/// Puts the input into its topic in the background, at an even pace.
+struct Feeder {
+    feeding: Duration,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+impl Feeder {
+    fn start(
+        clicks: Clicks,
+        events: u64,
+        partitions: usize,
+        feeding: Duration,
+        cluster: &Cluster,
+        topic: &str,
+    ) -> Result<Feeder> {
+        let writer = cluster.writer()?;
+        let topic = topic.to_string();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        let thread = thread::spawn(move || {
+            let start = Instant::now();
+            let mut buffer = Vec::new();
+            let all = (0..events)
+                .map(|number| clicks.click(number))
+                .chain(last_clicks(&clicks, events, partitions));
+            for click in all {
+                if stopping.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                let due = feeding.mul_f64(click.number as f64 / events as f64);
+                while start.elapsed() < due {
+                    writer.poll();
+                    thread::sleep(Duration::from_millis(2));
+                }
+                click.render(&mut buffer);
+                let partition = i32::try_from(click.partition(partitions))?;
+                writer.send(
+                    &topic,
+                    partition,
+                    Some(click.key().as_bytes()),
+                    Some(&buffer),
+                )?;
+            }
+            writer.flush()
+        });
+        Ok(Feeder {
+            feeding,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn wait(&self) -> Result<()> {
+        let thread = self
+            .thread
+            .lock()
+            .map_err(|_| anyhow::anyhow!("the feeder's lock is poisoned"))?
+            .take();
+        thread.map_or(Ok(()), |thread| {
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("the feeder panicked"))?
+        })
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Feeds the whole workload to the oracle. The rows of windows that never fire are not expected.
+fn expected_rows(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Row> {
+    let job = click_job();
+    let mut oracle = Oracle::new(&job, partitions);
+    feed_oracle(&mut oracle, clicks, events, partitions);
+    let outcome = oracle.into_outcome();
+    assert!(
+        outcome
+            .iter()
+            .all(|task| task.late.is_empty() && task.malformed.is_empty())
+    );
+    let firings: usize = outcome.iter().map(|task| task.emitted.len()).sum();
+    let rows = last_rows(&job, &outcome);
+    assert!(
+        outcome
+            .iter()
+            .flat_map(|task| &task.emitted)
+            .all(|emission| matches!(emission, Emission::Row(_)))
+    );
+    assert_eq!(firings, rows.len(), "each window fires once");
+    rows
+}
+
+fn feed_oracle(oracle: &mut Oracle, clicks: &Clicks, events: u64, partitions: usize) {
+    let mut buffer = Vec::new();
+    for click in (0..events)
+        .map(|number| clicks.click(number))
+        .chain(last_clicks(clicks, events, partitions))
+    {
+        click.render(&mut buffer);
+        oracle.event(click.partition(partitions), Some(&buffer), None);
+    }
+}
+
+/// An event for each partition, an hour later: it fires all windows before it.
+fn last_clicks(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Click> {
+    let last = clicks.click(events.saturating_sub(1));
+    let at = |user| Click {
+        number: events,
+        user,
+        time: last.time + 3_600_000,
+        ..last.clone()
+    };
+    (0..partitions)
+        .map(|partition| {
+            (0..)
+                .map(at)
+                .find(|click| click.partition(partitions) == partition)
+        })
+        .map(|click| click.expect("some user is in each partition"))
+        .collect()
+}
