@@ -1,0 +1,75 @@
+# Streamjob: what there is to do. `make` alone lists it.
+
+PROFILE ?= ci
+CARGO ?= cargo
+# Servers that the tests install, and folders of failed runs, are here.
+export STREAMJOB_CACHE ?= $(HOME)/.cache/streamjob
+
+# Scenarios share two cores with their servers and workers: few at a time.
+SCENARIO_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Always the whole workspace: a single package would be built with other features of its dependencies, all over again.
+BUILD := build --locked --profile $(PROFILE) --workspace
+TEST := test --locked --profile $(PROFILE) --workspace
+BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
+
+.PHONY: build
+build: ## Build the binaries and all tests
+	$(CARGO) $(BUILD) --all-targets
+
+.PHONY: bins
+bins:
+	@$(CARGO) $(BUILD) --quiet --bins
+
+.PHONY: demo
+demo: bins ## Run two small jobs over made-up events: no server needed
+	@for job in clicks sessions; do \
+		grep -m1 '^#' manifests/samples/$$job.yaml; \
+		$(BIN)/streamjob-worker run manifests/samples/$$job.yaml --fresh --quiet --state-dir $(BIN)/demo || exit; \
+	done
+
+.PHONY: test
+test: build unit properties scenarios ## Everything that must pass: unit tests, properties, then scenarios on real servers
+
+.PHONY: unit
+unit: ## Unit tests
+	$(CARGO) $(TEST) --lib --bins
+
+.PHONY: properties
+properties: ## The engine against the oracle, over random logs
+	$(CARGO) $(TEST) --test properties
+
+.PHONY: scenarios
+scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects)
+	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS)
+
+.PHONY: chaos
+chaos: bins ## The fault scenarios in their long form: millions of events, dozens of kills (ONLY=name selects)
+	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads 1 --nocapture
+
+.PHONY: bench
+bench: bins ## Print the benchmark table (BENCH=throughput, latency or flat: a part of it)
+	$(CARGO) bench --locked --profile $(PROFILE) --workspace --bench bench -- $(BENCH)
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Formatting and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --profile $(PROFILE) --workspace --all-targets -- -D warnings
+
+.PHONY: audit
+audit: ## Licences and advisories of the dependencies (needs cargo-deny)
+	$(CARGO) deny --locked check
+
+.PHONY: generated
+generated: bins ## Write the files that are made from the types
+	@$(BIN)/streamjob-operator crds > crds/yaml/streamjobs.yaml
+	@$(BIN)/streamjob-operator reference > docs/job-file.md
