@@ -222,7 +222,7 @@ fn says_all(worker: &Worker, says: &[&str]) -> Result<()> {
 
 #[test]
 fn a_deleted_topic_stops_the_job() -> Result<()> {
-    refuses("deleted", &["deleted-", "-events"], |copy| {
+    refuses("deleted", &["deleted-", "-events", "gone"], |copy| {
         copy.cluster.delete(&copy.source())
     })
 }
@@ -288,7 +288,7 @@ fn a_second_start_takes_over() -> Result<()> {
     copy.await_rows(10)?;
     let second = copy.run(&[])?;
     first.expect_exit(exit::TAKEN_OVER)?;
-    says_all(&first, &["took over"])?;
+    says_all(&first, &["taken over"])?;
     copy.send_good(10..20)?;
     copy.await_rows(20)?;
     second.terminate();

@@ -76,13 +76,13 @@ fn a_restart_without_s3_waits_or_says_so() -> Result<()> {
 
 /// The smallest of the slots' newest checkpointed epochs.
 fn newest_checkpoint(story: &Story) -> Result<u64> {
-    let newest = |records: &Vec<serde_json::Value>| -> u64 {
-        records
-            .last()
-            .and_then(|record| record["checkpoints"][0]["epoch"].as_u64())
-            .unwrap_or(0)
+    let newest = |record: &Option<serde_json::Value>| -> u64 {
+        let epoch = record
+            .as_ref()
+            .and_then(|record| record["checkpoints"][0]["epoch"].as_u64());
+        epoch.unwrap_or(0)
     };
-    Ok(story.journal()?.iter().map(newest).min().unwrap_or(0))
+    Ok(story.newest()?.iter().map(newest).min().unwrap_or(0))
 }
 
 fn await_checkpoint_after(story: &Story, epoch: u64) -> Result<()> {

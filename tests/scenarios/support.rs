@@ -12,10 +12,10 @@ use streamjob_tests::compare::assert_same_rows;
 use streamjob_tests::oracle::{
     Aggregate, Emission, Function, Job, Oracle, Row, Window, WindowStep, last_rows,
 };
-use streamjob_tests::process::wait_until;
+use streamjob_tests::process::{lock, wait_until};
 use streamjob_tests::scratch::Scratch;
 use streamjob_tests::servers::s3;
-use streamjob_tests::topic::Cluster;
+use streamjob_tests::topic::{Cluster, Reader};
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
 use streamjob_tests::workload::clicks::MAX_DISORDER_MS;
 use streamjob_tests::workload::{Click, Clicks};
@@ -145,6 +145,13 @@ pub struct Story {
     pub expected: Vec<Row>,
     job: PathBuf,
     feeder: Feeder,
+    output: Mutex<Output>,
+}
+
+/// The output as a reader of committed records sees it, on and on.
+struct Output {
+    reader: Reader,
+    seen: usize,
 }
 
 pub struct Setup {
@@ -183,8 +190,10 @@ impl Story {
         let (topic, sink) = (format!("{unique}-events"), format!("{unique}-rows"));
         cluster.create(&topic, setup.partitions)?;
         cluster.create(&sink, setup.partitions)?;
+        // A hundred windows, so that rows come out all the time.
         let clicks = Clicks {
             seed: fastrand::u64(..),
+            rate: (setup.events / 1_000).max(1),
             ..Clicks::default()
         };
         eprintln!("{}: seed {} of the workload", setup.name, clicks.seed);
@@ -212,7 +221,12 @@ impl Story {
         if setup.feeding.is_zero() {
             feeder.wait()?;
         }
+        let output = Mutex::new(Output {
+            reader: cluster.reader(&manifest.sink)?,
+            seen: 0,
+        });
         Ok(Story {
+            output,
             scratch,
             cluster,
             manifest,
@@ -229,20 +243,25 @@ impl Story {
         Worker::run(self.scratch.path(), &self.job, &arguments)
     }
 
-    /// How many rows a reader of committed records sees.
+    /// How many rows a reader of committed records has seen by now.
     pub fn rows_out(&self) -> Result<usize> {
-        Ok(self.cluster.read(&self.manifest.sink)?.len())
+        let mut output = lock(&self.output);
+        while output.reader.next(Duration::from_millis(20))?.is_some() {
+            output.seen += 1;
+        }
+        Ok(output.seen)
     }
 
     /// Waits until all rows are out, drains the workers, and compares everything.
     pub fn finish(self, workers: Vec<Worker>) -> Result<()> {
         self.feeder.wait()?;
-        let mut reader = self.cluster.reader(&self.manifest.sink)?;
-        let mut seen = 0;
+        let limit = PATIENCE + self.feeder.feeding;
         let start = Instant::now();
-        while seen < self.expected.len() {
-            let more = reader.next(Duration::from_millis(200))?.is_some();
-            seen += usize::from(more);
+        loop {
+            let seen = self.rows_out()?;
+            if seen >= self.expected.len() {
+                break;
+            }
             for worker in &workers {
                 ensure!(
                     worker.ended().is_none(),
@@ -250,9 +269,8 @@ impl Story {
                     worker.tail()
                 );
             }
-            let limit = PATIENCE + self.feeder.feeding;
             ensure!(
-                more || start.elapsed() < limit,
+                start.elapsed() < limit,
                 "{seen} of {} rows after {limit:?}",
                 self.expected.len()
             );
@@ -310,11 +328,21 @@ impl Story {
             .journal(&format!("streamjob-{}-journal", self.manifest.name))
     }
 
-    /// Waits until the job's output has grown by at least a row.
-    pub fn await_progress(&self) -> Result<()> {
+    /// Newest record of each slot.
+    pub fn newest(&self) -> Result<Vec<Option<Value>>> {
+        self.cluster
+            .newest(&format!("streamjob-{}-journal", self.manifest.name))
+    }
+
+    /// Waits until the job's output has grown by at least a row. False: there is no more to come.
+    pub fn await_progress(&self) -> Result<bool> {
         let before = self.rows_out()?;
-        wait_until(PATIENCE, || (self.rows_out().ok()? > before).then_some(()))
-            .context("no row comes out")
+        wait_until(PATIENCE, || {
+            let seen = self.rows_out().ok()?;
+            let all = seen >= self.expected.len();
+            (seen > before || all).then_some(!all)
+        })
+        .context("no row comes out")
     }
 }
 
@@ -372,11 +400,7 @@ impl Feeder {
     }
 
     fn wait(&self) -> Result<()> {
-        let thread = self
-            .thread
-            .lock()
-            .map_err(|_| anyhow::anyhow!("the feeder's lock is poisoned"))?
-            .take();
+        let thread = lock(&self.thread).take();
         thread.map_or(Ok(()), |thread| {
             thread
                 .join()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -155,7 +155,12 @@ impl Cluster {
         })
     }
 
+    /// Reads committed records from the beginning.
     pub fn reader(&self, topic: &str) -> Result<Reader> {
+        self.reader_from(topic, Offset::Beginning)
+    }
+
+    fn reader_from(&self, topic: &str, from: Offset) -> Result<Reader> {
         let mut config = self.config();
         config
             .set("group.id", "streamjob-tests")
@@ -169,9 +174,10 @@ impl Cluster {
             .set("check.crcs", "true");
         let consumer: BaseConsumer = config.create()?;
         let partitions = self.partitions(topic)?;
+        ensure!(partitions > 0, "there is no topic {topic}");
         let mut all = TopicPartitionList::new();
         for partition in 0..i32::try_from(partitions)? {
-            all.add_partition_offset(topic, partition, Offset::Beginning)?;
+            all.add_partition_offset(topic, partition, from)?;
         }
         consumer.assign(&all)?;
         Ok(Reader {
@@ -191,29 +197,30 @@ impl Cluster {
         self.read(topic)?.iter().map(Record::row).collect()
     }
 
-    /// The journal of a job: its records by slot, oldest first. `topic` is its name, or a part of it.
+    /// The journal of a job: its records by slot, oldest first.
     pub fn journal(&self, topic: &str) -> Result<Vec<Vec<Value>>> {
-        let found: Vec<String> = self
-            .topics()?
-            .into_iter()
-            .filter(|name| name.contains(topic))
-            .collect();
-        let [name] = found.as_slice() else {
-            bail!("not one topic with `{topic}` in its name, but {found:?}")
-        };
-        let mut slots = vec![Vec::new(); self.partitions(name)?];
-        for record in self.read(name)? {
+        let mut slots = vec![Vec::new(); self.partitions(topic)?];
+        for record in self.read(topic)? {
             let slot = slots
                 .get_mut(usize::try_from(record.partition)?)
                 .context("a new partition")?;
-            slot.push(serde_json::from_slice(
-                record
-                    .payload
-                    .as_deref()
-                    .context("a record without a value")?,
-            )?);
+            slot.push(Value::Object(record.row()?));
         }
         Ok(slots)
+    }
+
+    /// The newest record of each partition. Looks at the last few only: a transaction's marker takes an offset too.
+    pub fn newest(&self, topic: &str) -> Result<Vec<Option<Value>>> {
+        let mut newest = vec![None; self.partitions(topic)?];
+        for record in self
+            .reader_from(topic, Offset::OffsetTail(20))?
+            .read_to_end()?
+        {
+            *newest
+                .get_mut(usize::try_from(record.partition)?)
+                .context("a new partition")? = Some(Value::Object(record.row()?));
+        }
+        Ok(newest)
     }
 
     fn config(&self) -> ClientConfig {
