@@ -23,7 +23,7 @@ pub fn case(seed: u64) -> Case {
     let shape = Shape::choose(&mut random);
     let partitions = random.usize(1..=3);
     let log = (0..partitions)
-        .map(|_| partition(&mut random, &shape))
+        .map(|number| partition(&mut random, &shape, number))
         .collect();
     Case {
         manifest: shape.manifest(),
@@ -296,7 +296,7 @@ fn ms(milliseconds: i64) -> Value {
     })
 }
 
-fn partition(random: &mut Rng, shape: &Shape) -> Vec<Entry> {
+fn partition(random: &mut Rng, shape: &Shape, number: usize) -> Vec<Entry> {
     let mut now = random.i64(-60..60);
     let mut entries = Vec::new();
     for _ in 0..random.usize(0..60) {
@@ -314,13 +314,13 @@ fn partition(random: &mut Rng, shape: &Shape) -> Vec<Entry> {
         entries.push(match random.u8(0..40) {
             0 => Entry::Idle(now + random.i64(-20..40)),
             1 | 2 => malformed(random, time),
-            _ => event(random, time, shape),
+            _ => event(random, time, shape, number),
         });
     }
     entries
 }
 
-fn event(random: &mut Rng, time: i64, shape: &Shape) -> Entry {
+fn event(random: &mut Rng, time: i64, shape: &Shape, partition: usize) -> Entry {
     let maybe = |random: &mut Rng, value: Value| {
         if random.u8(0..6) == 0 {
             Value::Null
@@ -328,10 +328,14 @@ fn event(random: &mut Rng, time: i64, shape: &Shape) -> Entry {
             value
         }
     };
-    let key = json!(pick(random, &["a", "b", "c", "", "é", "B"]));
+    // A key is in one partition only, as the job promises.
+    let key = match (pick(random, &["a", "b", "c", "", "é", "B"]), partition) {
+        (key, 0) => maybe(random, json!(key)),
+        (key, _) => json!(format!("{key}{partition}")),
+    };
     let mut fields = json!({"t": time_value(random, time), "more": {"deep": [1, "x"]}});
+    fields["k"] = key;
     let values = [
-        ("k", key),
         ("n", json!(random.i64(-3..6))),
         (
             "s",
