@@ -100,12 +100,13 @@ pub fn from_value(mut value: Value) -> Result<StreamJob, Problem> {
     Ok(job)
 }
 
-/// The path of a field of the object at `path`.
+/// The path of a field of the object at `path`. Names that would blur it stand in quotes: `properties["client.rack"]`.
 fn child(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.into()
-    } else {
-        format!("{path}.{name}")
+    let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
+    match (path, name.chars().all(plain)) {
+        ("", true) => name.into(),
+        (_, true) => format!("{path}.{name}"),
+        (_, false) => format!("{path}[{name:?}]"),
     }
 }
 

@@ -55,7 +55,7 @@ fn parts_of_scalars() {
 
 #[test]
 fn falls_back_to_what_is_around() {
-    let text = "spec:\n  steps:\n    - name: a\n      where: x\n    - {name: b, from: c}\n";
+    let text = "spec:\n  steps:\n    - name: a\n      where: x\n    - {name: b, from: c}\nx: {client.rack: 5, \"a.b[0]\": {}}\n";
     let document = yaml::read(text);
     for (path, line, column, end) in [
         ("spec.steps[0].where", 4, 14, 15),
@@ -66,6 +66,8 @@ fn falls_back_to_what_is_around() {
         ("spec.steps[7]", 2, 3, 8),
         ("spec.sinks", 1, 1, 5),
         ("metadata.name", 1, 1, 6),
+        ("x[\"client.rack\"]", 6, 18, 19),
+        ("x[\"a.b[0]\"]", 6, 21, 29),
     ] {
         let location = document.source_map.locate(&Problem::new(path, "bad"));
         assert_eq!(
