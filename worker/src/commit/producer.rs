@@ -236,10 +236,12 @@ impl Producer {
             None if left.is_zero() => return Err(SendError::Slow(NAP)),
             None => {}
         }
+        // What made the producer useless says more than the records that were lost with it.
         match self
-            .failure
-            .clone()
-            .or_else(|| self.client.fatal().map(SendError::from))
+            .client
+            .fatal()
+            .map(SendError::from)
+            .or_else(|| self.failure.clone())
         {
             Some(failure) => Err(failure),
             None => Ok(()),

@@ -28,12 +28,16 @@ use streamjob_core::commit::record::TopicFacts;
 use super::{Budget, Input, Row, SourceError};
 use crate::connect::client::{Client, Code, KafkaError, PartitionList, Queue, Watch, text};
 use crate::connect::{ConnectError, Kafka};
-use crate::topics::{Admin, At};
+use crate::topics::{Admin, At, Topic};
 
 /// Records taken off a queue at once.
 const BATCH: usize = 1024;
 /// How often ends are looked up (for lag) and offsets are committed (for lag tools).
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Rounds of housekeeping between looks at the topics themselves.
+const LOOK_AT_TOPICS: u32 = 5;
+/// Looks that a topic may be missing from: a broker that has just started may not know it yet.
+const MISSES: u32 = 2;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KafkaSourceError {
@@ -131,8 +135,11 @@ impl KafkaReader {
         let housekeeper = std::thread::Builder::new()
             .name(format!("kafka-{}", kafka.name))
             .spawn(move || {
-                while stopped.recv_timeout(HOUSEKEEPING) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    keeper.keep_house();
+                for round in 1.. {
+                    if stopped.recv_timeout(HOUSEKEEPING) != Err(mpsc::RecvTimeoutError::Timeout) {
+                        break;
+                    }
+                    keeper.keep_house(round);
                 }
             })
             .map_err(|error| {
@@ -213,12 +220,26 @@ impl Drop for KafkaReader {
 }
 
 impl Shared {
-    fn keep_house(&self) {
-        self.look_up_ends();
+    fn keep_house(&self, round: u32) {
+        let found = self.look_up_ends();
+        if !found || round.is_multiple_of(LOOK_AT_TOPICS) {
+            self.look_at_topics();
+        }
         self.commit_offsets();
     }
 
-    fn look_up_ends(&self) {
+    /// librdkafka tells of a topic made again at once, but of one deleted or enlarged late or never.
+    fn look_at_topics(&self) {
+        let expected = self.log.expected();
+        let names: Vec<&str> = expected.iter().map(String::as_str).collect();
+        match Admin::over(self.client.clone()).describe(&names) {
+            Ok(found) => self.log.compare(&found),
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
+
+    /// `false`: the cluster does not know them all.
+    fn look_up_ends(&self) -> bool {
         let mut ends = locked(&self.ends);
         ends.retain(|_, end| end.strong_count() > 0);
         let wanted: Vec<((String, i32), Weak<AtomicI64>)> = ends
@@ -231,7 +252,7 @@ impl Shared {
             .map(|((topic, partition), _)| (topic.as_str(), *partition))
             .collect();
         if partitions.is_empty() {
-            return;
+            return true;
         }
         match Admin::over(self.client.clone()).list(&partitions, At::Latest) {
             Ok(found) => {
@@ -241,9 +262,13 @@ impl Shared {
                     }
                 }
             }
-            // The lag stands still; the inputs themselves notice what is wrong.
-            Err(error) => tracing::debug!("{error}"),
+            // The lag stands still until it works again.
+            Err(error) => {
+                tracing::debug!("{error}");
+                return false;
+            }
         }
+        true
     }
 
     fn commit_offsets(&self) {
@@ -507,6 +532,8 @@ struct LogWatch {
 
 struct Watched {
     expected: TopicFacts,
+    /// Looks in a row that did not find it.
+    missed: u32,
     trouble: Option<KafkaSourceError>,
 }
 
@@ -517,6 +544,7 @@ impl LogWatch {
             .entry(facts.topic.clone())
             .or_insert_with(|| Watched {
                 expected: facts.clone(),
+                missed: 0,
                 trouble: None,
             });
         watched.trouble.clone().map_or(Ok(()), Err)
@@ -531,6 +559,29 @@ impl LogWatch {
             .get(topic)
             .and_then(|watched| watched.trouble.clone());
         trouble.map_or(Ok(()), Err)
+    }
+
+    fn expected(&self) -> Vec<String> {
+        locked(&self.topics).keys().cloned().collect()
+    }
+
+    /// Takes note of the topics as the cluster describes them.
+    fn compare(&self, found: &BTreeMap<String, Topic>) {
+        for name in self.expected() {
+            self.note(&name, |watched| match found.get(&name) {
+                None => {
+                    watched.missed += 1;
+                    (watched.missed >= MISSES).then(|| KafkaSourceError::Deleted {
+                        topic: name.clone(),
+                    })
+                }
+                Some(topic) => {
+                    watched.missed = 0;
+                    let expected = &watched.expected;
+                    recreated(expected, &topic.id).or_else(|| enlarged(expected, topic.partitions))
+                }
+            });
+        }
     }
 
     fn watch(self: Arc<Self>) -> Watch {
@@ -550,13 +601,7 @@ impl LogWatch {
         else {
             return;
         };
-        self.note(topic, |expected| {
-            (expected.id != now).then(|| KafkaSourceError::Recreated {
-                topic: expected.topic.clone(),
-                was: expected.id.clone(),
-                now: now.to_owned(),
-            })
-        });
+        self.note(topic, |watched| recreated(&watched.expected, now));
     }
 
     /// `… Topic NAME partition count changed from N to N`
@@ -571,26 +616,36 @@ impl LogWatch {
         let Ok(now) = now.trim().parse::<u32>() else {
             return;
         };
-        self.note(topic, |expected| {
-            // 0: deleted, which comes as an error.
-            (now > expected.partitions).then(|| KafkaSourceError::Enlarged {
-                topic: expected.topic.clone(),
-                was: expected.partitions,
-                now,
-            })
-        });
+        self.note(topic, |watched| enlarged(&watched.expected, now));
     }
 
-    fn note(&self, topic: &str, judge: impl FnOnce(&TopicFacts) -> Option<KafkaSourceError>) {
+    fn note(&self, topic: &str, judge: impl FnOnce(&mut Watched) -> Option<KafkaSourceError>) {
         let mut topics = locked(&self.topics);
         let Some(watched) = topics.get_mut(topic) else {
             return;
         };
-        if let Some(trouble) = judge(&watched.expected) {
+        if let Some(trouble) = judge(watched) {
             watched.trouble.get_or_insert(trouble);
             self.alarm.store(true, Ordering::Release);
         }
     }
+}
+
+fn recreated(expected: &TopicFacts, now: &str) -> Option<KafkaSourceError> {
+    (expected.id != now).then(|| KafkaSourceError::Recreated {
+        topic: expected.topic.clone(),
+        was: expected.id.clone(),
+        now: now.to_owned(),
+    })
+}
+
+/// Fewer partitions than before means deleted, which is told otherwise.
+fn enlarged(expected: &TopicFacts, now: u32) -> Option<KafkaSourceError> {
+    (now > expected.partitions).then(|| KafkaSourceError::Enlarged {
+        topic: expected.topic.clone(),
+        was: expected.partitions,
+        now,
+    })
 }
 
 #[cfg(test)]

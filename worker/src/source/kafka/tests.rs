@@ -57,3 +57,22 @@ fn the_log_tells_added_partitions() {
         Err(KafkaSourceError::Enlarged { was: 4, now: 6, .. })
     ));
 }
+
+#[test]
+fn a_topic_is_gone_when_it_was_missed_twice() {
+    let log = LogWatch::default();
+    log.expect(&facts("AbC", 4)).unwrap();
+    log.compare(&BTreeMap::new());
+    let there = Topic {
+        id: "AbC".into(),
+        partitions: 4,
+    };
+    log.compare(&BTreeMap::from([("clicks".to_owned(), there)]));
+    log.compare(&BTreeMap::new());
+    assert!(log.check("clicks").is_ok());
+    log.compare(&BTreeMap::new());
+    assert!(matches!(
+        log.check("clicks"),
+        Err(KafkaSourceError::Deleted { .. })
+    ));
+}
