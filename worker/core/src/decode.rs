@@ -244,9 +244,9 @@ impl Decoder {
         if scan::byte(bytes, at) == b'}' {
             return Ok(at + 1);
         }
-        let mut field = self.shape.head(object);
+        let mut field;
+        (field, at) = self.shape.key(object, self.shape.head(object), bytes, at)?;
         loop {
-            (field, at) = self.shape.key(object, field, bytes, at)?;
             at = scan::space(bytes, at);
             at = match *self.shape.target(field) {
                 Target::Column(column) => self.value(bytes, at, column, depth)?,
@@ -254,12 +254,17 @@ impl Decoder {
                 Target::Object(inner) => self.inner(bytes, at, inner, depth)?,
                 Target::Several { .. } => self.several(bytes, at, field, depth)?,
             };
+            if let Some(next) = self.shape.next(field, bytes, at) {
+                (field, at) = next;
+                continue;
+            }
             at = scan::space(bytes, at);
             match scan::byte(bytes, at) {
                 b',' => at = scan::space(bytes, at + 1),
                 b'}' => return Ok(at + 1),
                 _ => return Err(Reason::InvalidJson),
             }
+            (field, at) = self.shape.key(object, field, bytes, at)?;
         }
     }
 
@@ -309,12 +314,24 @@ impl Decoder {
             return scan::skip(bytes, at, depth);
         };
         for column in columns {
-            self.value(bytes, at, column, depth)?;
+            self.value_again(bytes, at, column, depth)?;
         }
         match object {
             Some(object) => self.inner(bytes, at, object, depth),
             None => scan::skip(bytes, at, depth),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn value_again(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        index: usize,
+        depth: usize,
+    ) -> Result<usize, Reason> {
+        self.value(bytes, at, index, depth)
     }
 
     fn fill_absent(&mut self) -> Result<(), Reason> {

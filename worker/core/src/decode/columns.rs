@@ -124,7 +124,8 @@ impl Column {
     }
 
     /// Reads the value at `at`; returns the position behind it. On an error the column may hold half a row, until `truncate`.
-    #[inline]
+    // Inlined into its one hot caller: positions then stay in registers from value to value.
+    #[inline(always)]
     pub fn read(&mut self, bytes: &[u8], at: usize, depth: usize) -> Result<usize, Reason> {
         if scan::byte(bytes, at) == b'n' {
             let after = scan::literal(bytes, at, b"null")?;

@@ -104,7 +104,7 @@ fn unescape_into(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize
 }
 
 /// Skips the string whose inside starts at `at`.
-#[inline]
+#[inline(always)]
 pub fn skip_string(bytes: &[u8], mut at: usize) -> Result<usize, Reason> {
     loop {
         let end = plain_end(bytes, at);
@@ -209,7 +209,7 @@ pub fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Result<usize, Reason> {
 }
 
 /// Skips a value of any kind that lies `depth` objects and arrays deep.
-#[inline]
+#[inline(always)]
 pub fn skip(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Reason> {
     match byte(bytes, at) {
         b'{' | b'[' => skip_container(bytes, at, depth),
@@ -217,7 +217,7 @@ pub fn skip(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Reason> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn skip_scalar(bytes: &[u8], at: usize) -> Result<usize, Reason> {
     match byte(bytes, at) {
         b'"' => skip_string(bytes, at + 1),

@@ -35,6 +35,10 @@ pub type FieldId = usize;
 /// Before this "field" nothing is known, and nothing is remembered after it.
 const UNKNOWN: FieldId = 0;
 
+/// In `Field::matches`: the first byte must be the comma, or may be anything.
+const COMMA_FIRST: u64 = u64::MAX;
+const ANY_FIRST: u64 = !0xff;
+
 /// The trie. `fields[object.head]` is the head of an object.
 pub struct Shape {
     fields: Vec<Field>,
@@ -50,11 +54,11 @@ struct Object {
 }
 
 struct Field {
-    /// `"name":` as it is written without spaces.
+    /// `,"name":` as it is written without spaces.
     raw: Box<[u8]>,
-    /// Its first sixteen bytes, and a mask of how many of them there are.
-    start: u128,
-    mask: u128,
+    /// Its first sixteen bytes as two words, and masks of those that there are.
+    words: [u64; 2],
+    masks: [u64; 2],
     target: Target,
     /// What followed last time.
     next: FieldId,
@@ -62,45 +66,67 @@ struct Field {
 
 impl Field {
     fn new(name: &[u8], target: Target) -> Self {
+        let mut raw = vec![b','];
         // As a string of JSON; that the name is UTF-8 has been checked.
-        let mut raw = serde_json::Value::from(String::from_utf8_lossy(name))
-            .to_string()
-            .into_bytes();
+        raw.extend(
+            serde_json::Value::from(String::from_utf8_lossy(name))
+                .to_string()
+                .into_bytes(),
+        );
         raw.push(b':');
-        let mut start = [0; 16];
-        let length = raw.len().min(16);
-        start[..length].copy_from_slice(&raw[..length]);
-        let mask = u128::MAX >> (128 - 8 * length);
+        let part = |from: usize| {
+            let part = raw.iter().skip(from).take(8).enumerate();
+            part.fold((0, 0), |(word, mask), (at, byte)| {
+                (word | u64::from(*byte) << (8 * at), mask | 0xff << (8 * at))
+            })
+        };
+        let ((low, low_mask), (high, high_mask)) = (part(0), part(8));
         Field {
+            words: [low, high],
+            masks: [low_mask, high_mask],
             raw: raw.into(),
-            start: u128::from_le_bytes(start),
-            mask,
             target,
             next: UNKNOWN,
         }
     }
 
-    /// Stands before the fields and never is one: no bytes match it.
+    /// Stands before the fields and never is one: no UTF-8 matches it.
     fn head() -> Self {
         Field {
             raw: Box::default(),
-            start: 1,
-            mask: 0,
+            words: [u64::MAX; 2],
+            masks: [u64::MAX; 2],
             target: Target::Skip,
             next: UNKNOWN,
         }
     }
 
-    /// The position behind the key, if this field's is at `at`.
+    /// The position behind the colon, if this field's key is at `at`, behind a comma. Of the first byte only the bits in
+    /// `first` count.
     #[inline(always)]
-    fn matches(&self, bytes: &[u8], at: usize) -> Option<usize> {
-        let rest = bytes.get(at..)?;
-        let same = match rest.first_chunk::<16>() {
-            Some(chunk) if u128::from_le_bytes(*chunk) & self.mask != self.start => false,
-            Some(_) if self.raw.len() <= 16 => true,
-            _ => !self.raw.is_empty() && rest.starts_with(&self.raw),
+    fn matches(&self, bytes: &[u8], at: usize, first: u64) -> Option<usize> {
+        let (Some(low), Some(high)) = (scan::word(bytes, at), scan::word(bytes, at + 8)) else {
+            return self.matches_slowly(bytes, at, first);
         };
-        same.then_some(at + self.raw.len())
+        if (low ^ self.words[0]) & self.masks[0] & first != 0 {
+            return None;
+        }
+        if (high ^ self.words[1]) & self.masks[1] != 0 {
+            return None;
+        }
+        if self.raw.len() > 16 {
+            return self.matches_slowly(bytes, at, first);
+        }
+        Some(at + self.raw.len())
+    }
+
+    /// A long key, or one near the end.
+    #[inline(never)]
+    fn matches_slowly(&self, bytes: &[u8], at: usize, first: u64) -> Option<usize> {
+        let (comma, key) = self.raw.split_first()?;
+        let (before, rest) = bytes.get(at..)?.split_first()?;
+        let comma = first == ANY_FIRST || comma == before;
+        (comma && rest.starts_with(key)).then_some(at + self.raw.len())
     }
 }
 
@@ -205,6 +231,15 @@ impl Shape {
         &self.fields[field].target
     }
 
+    /// Behind a value: the field that followed last time, if its comma, key and colon are at `at` without spaces, and
+    /// the position behind its colon.
+    #[inline(always)]
+    pub fn next(&self, before: FieldId, bytes: &[u8], at: usize) -> Option<(FieldId, usize)> {
+        let guess = self.fields[before].next;
+        let after = self.fields[guess].matches(bytes, at, COMMA_FIRST)?;
+        Some((guess, after))
+    }
+
     /// Reads the key at `at` in an object, behind the field `before`: its field, and the position behind its colon.
     #[inline(always)]
     pub fn key(
@@ -215,7 +250,8 @@ impl Shape {
         at: usize,
     ) -> Result<(FieldId, usize), Reason> {
         let guess = self.fields[before].next;
-        match self.fields[guess].matches(bytes, at) {
+        // There is a byte before: the comma or the brace, or space.
+        match self.fields[guess].matches(bytes, at - 1, ANY_FIRST) {
             Some(after) => Ok((guess, after)),
             None => self.look_up(object, before, bytes, at),
         }
