@@ -1,4 +1,29 @@
 //! SQL expressions: planned once by DataFusion, evaluated per batch. The only room that speaks DataFusion's planner.
+//!
+//! ```text
+//! text ─parse─▶ syntax ─check─▶ syntax without unknown names ─compile─▶ Compiled ─evaluate_each─▶ columns + failed rows
+//!                      └aggregate─▶ calls of aggregate functions, and the syntax around them over their results
+//! ```
+//!
+//! What differs from DataFusion's defaults:
+//! - Names are case-sensitive and keep their case. There are no tables, subqueries or window functions.
+//! - Functions whose result is not a function of their arguments (`now()`, `random()`, …) are refused.
+//! - Nothing wraps, and nothing turns into null silently: integer and decimal arithmetic is checked, casts are strict
+//!   (`TRY_CAST` gives null), a division by zero fails for Double too, and so does a result that is no finite number.
+//! - The right side of AND and OR counts only for rows that the left side does not decide.
+//! - Results have one of the engine's types (see `types`): what type a function has inside does not show.
+
+mod aggregate;
+mod check;
+mod compile;
+mod evaluate;
+mod functions;
+mod items;
+mod parse;
+mod physical;
+#[cfg(test)]
+mod tests;
+mod types;
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +32,12 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::utils::collect_columns;
+
+pub use aggregate::{Aggregation, aggregation};
+pub use evaluate::{Evaluated, evaluate_each};
+pub use items::{Item, condition, group_items, scalar, select_items};
+pub use types::type_name;
 
 /// A scalar expression, ready to be evaluated over batches of the schema it was planned for.
 #[derive(Clone)]
@@ -14,7 +45,7 @@ pub struct Compiled {
     pub physical: Arc<dyn PhysicalExpr>,
     pub data_type: DataType,
     pub nullable: bool,
-    /// The SQL it came from.
+    /// The SQL it came from, in one way of writing it.
     pub sql: String,
 }
 
@@ -33,6 +64,18 @@ impl Compiled {
     /// The value for every row, or the first failure (then evaluate row by row, see `evaluate_each`).
     pub fn evaluate(&self, batch: &RecordBatch) -> datafusion_common::Result<ArrayRef> {
         self.physical.evaluate(batch)?.into_array(batch.num_rows())
+    }
+
+    /// The column that it is, if it is nothing else: it cannot fail.
+    pub fn as_column(&self) -> Option<&Column> {
+        self.physical.downcast_ref::<Column>()
+    }
+
+    /// Names of the columns it reads, in order of name.
+    pub fn columns(&self) -> Vec<String> {
+        let mut names: Vec<String> = collect_columns(&self.physical).iter().map(|column| column.name().to_string()).collect();
+        names.sort();
+        names
     }
 }
 
