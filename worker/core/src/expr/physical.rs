@@ -79,11 +79,18 @@ fn may_fail(expr: &Arc<dyn PhysicalExpr>) -> bool {
 }
 
 /// AND (`decided_by` false) or OR (`decided_by` true): rows that `left` decides never see `right`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Eq, Hash)]
 struct Lazy {
     left: Arc<dyn PhysicalExpr>,
     right: Arc<dyn PhysicalExpr>,
     decided_by: bool,
+}
+
+// By hand: the derived one would move the trait objects (rust-lang/rust#78808).
+impl PartialEq for Lazy {
+    fn eq(&self, other: &Self) -> bool {
+        self.left.eq(&other.left) && self.right.eq(&other.right) && self.decided_by == other.decided_by
+    }
 }
 
 impl Lazy {
@@ -160,9 +167,15 @@ impl fmt::Display for Lazy {
 }
 
 /// Fails where the result is no finite number (Double) or has too many digits (Decimal).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Eq, Hash)]
 struct InRange {
     inner: Arc<dyn PhysicalExpr>,
+}
+
+impl PartialEq for InRange {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.eq(&other.inner)
+    }
 }
 
 impl InRange {

@@ -33,7 +33,7 @@ const MAX_LIMIT: usize = 100_000;
 
 /// Plans a call of an aggregate function over rows of `input`.
 pub(super) fn plan(function: &Function, text: Text<'_>, input: &Schema) -> Result<AggregateCall, Vec<Problem>> {
-    let (name, span) = function_name(function).unwrap_or_default();
+    let (name, span) = function_name(function).unwrap_or_else(|| (function.name.to_string(), Span::empty()));
     let call = Call { name: &name, span, text, input };
     let arguments = call.arguments(function).map_err(|problem| vec![problem])?;
     let filter = match &function.filter {
