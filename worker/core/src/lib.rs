@@ -3,6 +3,7 @@
 //! No clock, socket, thread or randomness here: time and bytes come in as arguments, effects go out as values.
 //! In reading order:
 
+pub mod aggregate;
 pub mod chunk;
 pub mod commit;
 pub mod decode;
@@ -16,3 +17,5 @@ pub mod output;
 pub mod plan;
 pub mod problem;
 pub mod watermark;
+pub mod stateless;
+pub mod window;

@@ -151,6 +151,8 @@ pub struct StatelessPlan {
 
 #[derive(Clone, Debug)]
 pub struct WindowPlan {
+    /// Schema of the rows it reads.
+    pub input: SchemaRef,
     pub kind: WindowKind,
     pub allowed_lateness: Millis,
     pub emit_every: Option<Millis>,
