@@ -26,6 +26,11 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
+/// All that is wrong with a job file, rendered for a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Problems(pub String);
+
 /// Why a command ends early, and with which code. Printed as `error: …`, causes below.
 #[derive(Debug)]
 pub struct Failure {
@@ -44,6 +49,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(problems) = self.error.downcast_ref::<Problems>() {
+            return write!(f, "{}", problems.0.trim_end());
+        }
         write!(f, "error: {}", self.error)?;
         let mut last = self.error.to_string();
         for cause in self.error.chain().skip(1) {
