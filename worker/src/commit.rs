@@ -16,6 +16,7 @@ use streamjob_core::commit::record::{JournalRecord, RecordKind};
 use streamjob_core::commit::{Decision, EpochDraft, Fact, Failure, SlotProtocol, StopReason};
 use streamjob_core::output::EpochOutput;
 
+pub mod file;
 pub mod kafka;
 pub mod producer;
 
@@ -80,6 +81,7 @@ pub struct CommitterGone;
 pub struct Committer {
     messages: Option<Sender<Message>>,
     decisions: Receiver<Decision>,
+    wants_epoch: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -95,6 +97,7 @@ impl Committer {
         let (messages, incoming) = crossbeam_channel::unbounded();
         let (outgoing, decisions) = crossbeam_channel::unbounded();
         let stop = Arc::new(AtomicBool::new(false));
+        let wants_epoch = Arc::new(AtomicBool::new(false));
         let executor = Executor {
             slot,
             protocol,
@@ -102,6 +105,7 @@ impl Committer {
             incoming,
             outgoing,
             outputs: VecDeque::new(),
+            wants_epoch: wants_epoch.clone(),
             stop: stop.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -110,6 +114,7 @@ impl Committer {
         Ok(Committer {
             messages: Some(messages),
             decisions,
+            wants_epoch,
             stop,
             thread: Some(thread),
         })
@@ -132,6 +137,11 @@ impl Committer {
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => Err(CommitterGone),
         }
+    }
+
+    /// Whether an epoch should be closed though there are no rows: a checkpoint is to be named, or the end to be noted.
+    pub fn wants_epoch(&self) -> bool {
+        self.wants_epoch.load(Ordering::Acquire)
     }
 
     /// To wait for decisions and other things at once.
@@ -168,6 +178,7 @@ struct Executor {
     outgoing: Sender<Decision>,
     /// Bytes of epochs that are not known to be committed.
     outputs: VecDeque<(u64, Arc<EpochOutput>)>,
+    wants_epoch: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
 
@@ -187,6 +198,7 @@ impl Executor {
                     return;
                 }
             }
+            self.wants_epoch.store(self.protocol.wants_epoch(), Ordering::Release);
             let Ok(message) = self.incoming.recv() else {
                 return;
             };

@@ -50,6 +50,13 @@ pub enum ConnectError {
     TooOld { connection: String, servers: String },
 }
 
+impl ConnectError {
+    /// Whether it may pass by itself; else a setting or a secret is wrong.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, ConnectError::Unreachable { .. })
+    }
+}
+
 /// A Kafka connection with its secrets read. Debug shows none of them.
 #[derive(Clone)]
 pub struct Kafka {

@@ -481,7 +481,47 @@ impl Admin {
         Ok(())
     }
 
+<<<<<<< HEAD
     /// Whether a consumer group has committed offsets. A new cluster's coordinator takes a while to answer.
+=======
+    /// Deletes a consumer group; one that is not there is fine.
+    pub fn delete_group(&self, group: &str) -> Result<(), TopicError> {
+        let fail = |error| TopicError::Call { what: "delete the consumer group", topic: group.to_owned(), error };
+        let name = c_string(group).map_err(fail)?;
+        let call = |rk, queue| {
+            // SAFETY: the name lives through the call, which copies it.
+            unsafe {
+                let delete = rd::rd_kafka_DeleteGroup_new(name.as_ptr());
+                let mut deletes = [delete];
+                rd::rd_kafka_DeleteGroups(rk, deletes.as_mut_ptr(), 1, ptr::null(), queue);
+                rd::rd_kafka_DeleteGroup_destroy(delete);
+            }
+        };
+        let event = self.call(TIMEOUT, call).map_err(fail)?;
+        // SAFETY: the event is a result of this kind; what it holds lives as long as it does.
+        let found = unsafe {
+            let result = rd::rd_kafka_event_DeleteGroups_result(event.raw());
+            let mut count = 0;
+            let all = rd::rd_kafka_DeleteGroups_result_groups(result, &mut count);
+            match count {
+                0 => Ok(()),
+                _ => {
+                    let error = rd::rd_kafka_group_result_error(*all);
+                    if error.is_null() { Ok(()) } else { Err(rd::rd_kafka_error_code(error)) }
+                }
+            }
+        };
+        match found {
+            Ok(()) => Ok(()),
+            Err(code) => match Code::from(code) {
+                Code::NoError | Code::GroupIdNotFound => Ok(()),
+                _ => Err(fail(KafkaError::of(code))),
+            },
+        }
+    }
+
+    /// Whether a consumer group has committed offsets.
+>>>>>>> f724667 (The engine of a slot, the driver and running a job)
     pub fn group_has_offsets(&self, group: &str) -> Result<bool, TopicError> {
         let began = Instant::now();
         loop {

@@ -191,5 +191,5 @@ fn saved<'a, T: Array + 'static>(
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

@@ -158,6 +158,8 @@ pub struct EpochDraft {
     pub positions: BTreeMap<String, i64>,
     pub watermarks: BTreeMap<String, i64>,
     pub idle_advances: BTreeMap<String, i64>,
+    /// Tasks that are idle.
+    pub idle: Vec<String>,
     pub ended: Vec<String>,
     pub digest: String,
     pub outputs: u64,

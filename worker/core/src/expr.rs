@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
@@ -37,7 +38,7 @@ use datafusion_physical_expr::utils::collect_columns;
 pub use aggregate::{Aggregation, aggregation};
 pub use evaluate::{Evaluated, evaluate_each};
 pub use items::{Item, condition, group_items, scalar, select_items};
-pub use types::type_name;
+pub use types::{TIMESTAMP, type_name};
 
 /// A scalar expression, ready to be evaluated over batches of the schema it was planned for.
 #[derive(Clone)]
@@ -64,6 +65,15 @@ impl Compiled {
     /// The value for every row, or the first failure (then evaluate row by row, see `evaluate_each`).
     pub fn evaluate(&self, batch: &RecordBatch) -> datafusion_common::Result<ArrayRef> {
         self.physical.evaluate(batch)?.into_array(batch.num_rows())
+    }
+
+    /// The same expression over another schema that has the columns it reads, of the same types.
+    pub fn over(&self, schema: &Schema) -> datafusion_common::Result<Self> {
+        let moved = self.physical.clone().transform_up(|expr| match expr.downcast_ref::<Column>() {
+            Some(column) => Ok(Transformed::yes(Arc::new(Column::new_with_schema(column.name(), schema)?) as Arc<dyn PhysicalExpr>)),
+            None => Ok(Transformed::no(expr)),
+        })?;
+        Ok(Compiled { physical: moved.data, ..self.clone() })
     }
 
     /// The column that it is, if it is nothing else: it cannot fail.

@@ -3,6 +3,30 @@
 //! A *stage* is one input (a source or an exchange) and the steps behind it up to the next exchange. Task `p` of a
 //! stage reads partition `p` of its input. Streams carry their names no further than the planner: afterwards
 //! everything is an index.
+//!
+//! `plan` makes it, in this order: check what stands alone (`connections`, `sources`), resolve streams step by step over
+//! all columns (`steps`), check `sinks`, find out which columns anybody needs (`demand`), and lay the job out in stages
+//! over these columns only (`build`). Problems are collected, not just the first; a job that resolves can be built.
+
+mod build;
+mod connections;
+mod demand;
+mod explain;
+mod hash;
+mod kafka_properties;
+mod names;
+mod planner;
+mod sinks;
+mod sources;
+mod steps;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use explain::{explain, slots};
+pub use hash::plan_hash;
+pub use planner::plan;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use streamjob_crds::{
@@ -15,6 +39,8 @@ use crate::problem::Problem;
 
 #[derive(Clone, Debug)]
 pub struct JobPlan {
+    pub name: String,
+    pub namespace: String,
     /// The job as its user wrote it: connections, checkpointing and the like are read from here.
     pub spec: StreamJobSpec,
     pub journal: JournalPlan,
@@ -53,6 +79,17 @@ pub struct SourcePlan {
     pub key: Vec<String>,
     /// Whether somebody reads `<source>.malformed`.
     pub malformed_read: bool,
+}
+
+impl SourcePlan {
+    /// Where its events come from, as malformed rows report it.
+    pub fn origin(&self) -> String {
+        match &self.kind {
+            SourceKind::Kafka(kafka) => kafka.topic.clone(),
+            SourceKind::File(file) => file.path.clone(),
+            SourceKind::Generate(_) => self.name.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

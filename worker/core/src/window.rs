@@ -26,7 +26,6 @@
 mod assign;
 mod emit;
 mod input;
-mod keys;
 mod save;
 mod store;
 
@@ -39,12 +38,12 @@ use smallvec::SmallVec;
 use crate::aggregate::{Accumulator, AggregateError, Pairs, Slot, accumulator};
 use crate::chunk::{Chunk, Millis, W_START};
 use crate::exchange::{ExchangeError, pick};
+use crate::key::{GroupKeys, KeyError};
 use crate::plan::{WindowKind, WindowPlan};
 use crate::stateless::failed_rows;
 use assign::Grid;
 use emit::Emitter;
 use input::Prepared;
-use keys::GroupKeys;
 use store::Store;
 
 /// Pairs of a row and a group that are collected before the accumulators see them: enough to make a pass worthwhile,
@@ -67,6 +66,8 @@ pub enum WindowError {
     Aggregate(#[from] AggregateError),
     #[error(transparent)]
     Rows(#[from] ExchangeError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("windows: {0}")]
     Arrow(#[from] ArrowError),
 }
@@ -230,7 +231,7 @@ impl WindowStep {
         drop(next_failed);
         self.settle(&prepared, &log, out)?;
         self.sequence += chunk.len() as u64;
-        let reason = || "its window lies beyond what 64-bit milliseconds can say".to_string();
+        let reason = || "OutOfRange: the window of its time lies beyond 64-bit milliseconds".to_string();
         prepared.failed.extend(nowhere.into_iter().map(|place| (place, reason())));
         self.side_streams(chunk, late, prepared.failed_rows(), out)
     }

@@ -226,7 +226,7 @@ impl<N: Into<i128>> Total<N> for Exact {
                 }
                 let value = exact_result(group, outcome, scale, target).filter(|value| fits(*value, precision, result));
                 if value.is_none() {
-                    failed.push((at, format!("{function} does not fit {result}")));
+                    failed.push((at, format!("Overflow: {function} does not fit {result}")));
                 }
                 value
             })

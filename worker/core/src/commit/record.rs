@@ -26,6 +26,9 @@ pub struct JournalRecord {
     /// Watermarks that moved without data in this epoch, by task: applied at its end, before late updates are flushed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub idle_advances: BTreeMap<String, i64>,
+    /// Tasks that are idle at the end of the epoch: they hold nobody back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<String>,
     /// Inputs that have ended, in this epoch or before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<String>,

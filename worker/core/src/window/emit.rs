@@ -26,12 +26,12 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_physical_expr::expressions::Column;
 
 use super::input::is_true;
-use super::keys::GroupKeys;
 use super::store::Store;
 use super::{WindowError, WindowOutput};
 use crate::aggregate::{Accumulator, Slot};
 use crate::chunk::{Chunk, Millis};
 use crate::expr::evaluate_each;
+use crate::key::GroupKeys;
 use crate::plan::WindowPlan;
 use crate::stateless::failed_schema;
 

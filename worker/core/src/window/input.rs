@@ -7,10 +7,10 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 
 use super::WindowError;
-use super::keys::{EncodedKeys, GroupKeys};
 use crate::aggregate::{Input, argument_type, to_argument};
 use crate::chunk::Chunk;
 use crate::expr::{Compiled, evaluate_each};
+use crate::key::{EncodedKeys, GroupKeys};
 use crate::plan::{AggregateCall, WindowPlan};
 
 /// Rows of a chunk, ready to be counted. *Places* are rows of the evaluated arrays.

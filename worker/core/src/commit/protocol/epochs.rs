@@ -30,6 +30,7 @@ impl SlotProtocol {
             positions: draft.positions,
             watermarks: draft.watermarks,
             idle_advances: draft.idle_advances,
+            idle: draft.idle,
             ended: draft.ended,
             applied: self.applied.clone(),
             sink_timestamp: last.sink_timestamp.saturating_add(1).max(draft.now_us),

@@ -92,6 +92,7 @@ impl SlotProtocol {
         record.incarnation = self.identity.incarnation.clone();
         record.engine_version = self.settings.engine_version.clone();
         record.idle_advances.clear();
+        record.idle.clear();
         record.digest.clear();
         record.outputs = 0;
         record.applied = self.applied_at_claim(&record);
@@ -119,6 +120,7 @@ impl SlotProtocol {
             positions: start,
             watermarks: BTreeMap::new(),
             idle_advances: BTreeMap::new(),
+            idle: Vec::new(),
             ended: Vec::new(),
             applied: BTreeMap::new(),
             checkpoints: Vec::new(),
