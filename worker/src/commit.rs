@@ -198,7 +198,8 @@ impl Executor {
                     return;
                 }
             }
-            self.wants_epoch.store(self.protocol.wants_epoch(), Ordering::Release);
+            self.wants_epoch
+                .store(self.protocol.wants_epoch(), Ordering::Release);
             let Ok(message) = self.incoming.recv() else {
                 return;
             };

@@ -26,10 +26,10 @@ use streamjob_core::engine::{ClosedEpoch, EngineError, Layout, SlotEngine, TaskI
 use streamjob_core::output::{EpochOutput, Target};
 use streamjob_core::plan::JobPlan;
 
-use crate::peers::Peers;
 use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints, StorageError, Upload};
 use crate::cli::ExitCode;
 use crate::commit::{Committer, CommitterGone, Message};
+use crate::peers::Peers;
 use crate::report::SlotReport;
 use crate::resolve::{ResolveError, Resolver};
 use crate::sink::{ExternalSink, SinkError};
@@ -67,8 +67,13 @@ impl DriverError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             DriverError::Stopped(StopReason::TakenOver { .. }) => ExitCode::TakenOver,
-            DriverError::Sink { source: SinkError::ReaderGone, .. } => ExitCode::Done,
-            DriverError::Checkpoint(CheckpointError::Storage(StorageError::Unreachable { .. })) => ExitCode::Unreachable,
+            DriverError::Sink {
+                source: SinkError::ReaderGone,
+                ..
+            } => ExitCode::Done,
+            DriverError::Checkpoint(CheckpointError::Storage(StorageError::Unreachable {
+                ..
+            })) => ExitCode::Unreachable,
             _ => ExitCode::Refused,
         }
     }
@@ -132,22 +137,30 @@ impl Driver {
                 }
                 Decision::Restore { candidates, facts } => {
                     let state = restore::restore(self, &candidates, &facts)?;
-                    self.tell(Fact::Restored { checkpoint: state.checkpoint.clone() })?;
+                    self.tell(Fact::Restored {
+                        checkpoint: state.checkpoint.clone(),
+                    })?;
                     restored = Some(state);
                 }
                 Decision::Replay(cuts) => {
-                    let state = restored.as_mut().ok_or(DriverError::OutOfTurn("a replay"))?;
+                    let state = restored
+                        .as_mut()
+                        .ok_or(DriverError::OutOfTurn("a replay"))?;
                     restore::replay(self, state, cuts)?;
                 }
                 Decision::Release { epoch, sinks } => {
-                    let state = restored.as_mut().ok_or(DriverError::OutOfTurn("rows to apply again"))?;
+                    let state = restored
+                        .as_mut()
+                        .ok_or(DriverError::OutOfTurn("rows to apply again"))?;
                     restore::apply_again(self, state, epoch, &sinks)?;
                 }
                 Decision::Run { last } => {
                     let state = restored.take().ok_or(DriverError::OutOfTurn("a run"))?;
                     return Ok(Start::Running(Box::new(Running::new(self, state, *last))));
                 }
-                Decision::DeleteCheckpoints(list) => list.into_iter().for_each(|old| self.checkpoints.delete(old)),
+                Decision::DeleteCheckpoints(list) => list
+                    .into_iter()
+                    .for_each(|old| self.checkpoints.delete(old)),
                 Decision::Done => return Ok(Start::Done),
                 Decision::Stop(reason) => return Err(DriverError::Stopped(reason)),
                 // The committer's own: they do not come here.
@@ -170,11 +183,21 @@ impl Driver {
                 continue;
             }
             let target = Target::Sink(*index);
-            let rows: Vec<_> = pending.output.targets.iter().filter(|part| part.target == target).collect();
+            let rows: Vec<_> = pending
+                .output
+                .targets
+                .iter()
+                .filter(|part| part.target == target)
+                .collect();
             sink.apply(self.slot, pending.epoch, pending.sink_timestamp, &rows)
-                .map_err(|source| DriverError::Sink { sink: name.clone(), source })?;
-            self.committer
-                .send(Message::Fact(Fact::ExternalApplied { sink: name.clone(), epoch: pending.epoch }))?;
+                .map_err(|source| DriverError::Sink {
+                    sink: name.clone(),
+                    source,
+                })?;
+            self.committer.send(Message::Fact(Fact::ExternalApplied {
+                sink: name.clone(),
+                epoch: pending.epoch,
+            }))?;
         }
         Ok(())
     }
@@ -233,7 +256,12 @@ impl<'a> Running<'a> {
             pending: VecDeque::new(),
             committing: false,
             advances: BTreeMap::new(),
-            checkpoint: CheckpointClock { interval, last: Instant::now(), upload: None, dirty: true },
+            checkpoint: CheckpointClock {
+                interval,
+                last: Instant::now(),
+                upload: None,
+                dirty: true,
+            },
             punctuated: Instant::now(),
             due: true,
             sink_timestamp: last.sink_timestamp,
@@ -266,7 +294,9 @@ impl<'a> Running<'a> {
     fn obey(&mut self, decision: Decision) -> Result<Option<Ended>, DriverError> {
         match decision {
             Decision::Release { epoch, sinks } => self.release(epoch, &sinks)?,
-            Decision::DeleteCheckpoints(list) => list.into_iter().for_each(|old| self.driver.checkpoints.delete(old)),
+            Decision::DeleteCheckpoints(list) => list
+                .into_iter()
+                .for_each(|old| self.driver.checkpoints.delete(old)),
             Decision::Done => return Ok(Some(Ended::Done)),
             Decision::Stop(reason) => return Err(DriverError::Stopped(reason)),
             _ => {}
@@ -275,7 +305,11 @@ impl<'a> Running<'a> {
     }
 
     fn release(&mut self, epoch: u64, sinks: &[String]) -> Result<(), DriverError> {
-        if self.pending.back().is_some_and(|newest| newest.epoch == epoch) {
+        if self
+            .pending
+            .back()
+            .is_some_and(|newest| newest.epoch == epoch)
+        {
             self.committing = false;
         }
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.epoch <= epoch) {
@@ -299,7 +333,9 @@ impl<'a> Running<'a> {
     /// Idle partitions, ends of inputs and checkpoints that have come in.
     fn look_at_clocks(&mut self) -> Result<(), DriverError> {
         self.advances = self.inputs.idle_advances(&self.engine, &self.driver.peers);
-        if self.inputs.newly_ended(&self.engine).next().is_some() || self.inputs.idle_tasks() != self.told_idle {
+        if self.inputs.newly_ended(&self.engine).next().is_some()
+            || self.inputs.idle_tasks() != self.told_idle
+        {
             self.due = true;
         }
         if let Some(outcome) = self.checkpoint.upload.as_ref().and_then(Upload::outcome) {
@@ -311,12 +347,16 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    fn checkpoint_came(&mut self, outcome: Result<crate::checkpoint::Uploaded, CheckpointError>) -> Result<(), DriverError> {
+    fn checkpoint_came(
+        &mut self,
+        outcome: Result<crate::checkpoint::Uploaded, CheckpointError>,
+    ) -> Result<(), DriverError> {
         match outcome {
             Ok(uploaded) => {
                 self.driver.report.checkpointed(&uploaded);
                 self.due = true;
-                self.driver.tell(Fact::CheckpointUploaded(uploaded.reference))
+                self.driver
+                    .tell(Fact::CheckpointUploaded(uploaded.reference))
             }
             Err(error) => {
                 self.driver.report.checkpoint_failed(&error);
@@ -327,19 +367,29 @@ impl<'a> Running<'a> {
     }
 
     fn checkpoint_due(&self) -> bool {
-        self.checkpoint.dirty && self.checkpoint.upload.is_none() && self.checkpoint.last.elapsed() >= self.checkpoint.interval
+        self.checkpoint.dirty
+            && self.checkpoint.upload.is_none()
+            && self.checkpoint.last.elapsed() >= self.checkpoint.interval
     }
 
     fn may_close(&self, read: &Read) -> bool {
         if self.committing {
             return false;
         }
-        self.due || self.driver.committer.wants_epoch() || self.opened.is_some_and(|opened| self.pace.full(self.rows, opened.elapsed(), read.backlog))
+        self.due
+            || self.driver.committer.wants_epoch()
+            || self
+                .opened
+                .is_some_and(|opened| self.pace.full(self.rows, opened.elapsed(), read.backlog))
     }
 
     fn nap(&self) -> Duration {
         match self.opened {
-            Some(opened) if !self.committing => self.pace.interval(false).saturating_sub(opened.elapsed()).min(NAP),
+            Some(opened) if !self.committing => self
+                .pace
+                .interval(false)
+                .saturating_sub(opened.elapsed())
+                .min(NAP),
             _ => NAP,
         }
     }
@@ -347,7 +397,9 @@ impl<'a> Running<'a> {
     /// Ends the epoch, hands it to the committer, and checkpoints at its edge if it is time.
     fn close(&mut self) -> Result<(), DriverError> {
         let ends: Vec<TaskId> = self.inputs.newly_ended(&self.engine).collect();
-        let punctuate = self.punctuated.elapsed() >= Duration::from_millis(100) || !ends.is_empty() || !self.advances.is_empty();
+        let punctuate = self.punctuated.elapsed() >= Duration::from_millis(100)
+            || !ends.is_empty()
+            || !self.advances.is_empty();
         if punctuate {
             self.punctuated = Instant::now();
         }
@@ -358,7 +410,11 @@ impl<'a> Running<'a> {
         self.sink_timestamp = draft.now_us;
         let sink_timestamp = self.sink_timestamp;
         let output = Arc::new(closed.output);
-        self.pending.push_back(Pending { epoch: self.epoch, output: output.clone(), sink_timestamp });
+        self.pending.push_back(Pending {
+            epoch: self.epoch,
+            output: output.clone(),
+            sink_timestamp,
+        });
         self.committing = true;
         self.driver
             .committer
@@ -373,7 +429,11 @@ impl<'a> Running<'a> {
 
     fn draft(&self, closed: &ClosedEpoch) -> EpochDraft {
         let name = |task: &TaskId| input_name(&self.driver.plan, *task);
-        let by_name = |map: &BTreeMap<TaskId, i64>| map.iter().map(|(task, value)| (name(task), *value)).collect();
+        let by_name = |map: &BTreeMap<TaskId, i64>| {
+            map.iter()
+                .map(|(task, value)| (name(task), *value))
+                .collect()
+        };
         EpochDraft {
             positions: by_name(&closed.positions),
             watermarks: by_name(&closed.watermarks),
@@ -388,7 +448,12 @@ impl<'a> Running<'a> {
 
     /// Copies the state at the edge of the epoch just closed; the upload goes on in the background.
     fn begin_checkpoint(&mut self) -> Result<(), DriverError> {
-        let parts = self.engine.save()?.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
+        let parts = self
+            .engine
+            .save()?
+            .into_iter()
+            .map(|(name, bytes)| (name, bytes.into()))
+            .collect();
         self.checkpoint.upload = Some(self.driver.checkpoints.upload(CheckpointData {
             job: self.driver.job.clone(),
             slot: self.driver.slot,
@@ -423,7 +488,10 @@ impl<'a> Running<'a> {
                 }
             }
             if Instant::now() > until {
-                tracing::warn!(slot = self.driver.slot, "left without a last checkpoint: the next start replays a little more");
+                tracing::warn!(
+                    slot = self.driver.slot,
+                    "left without a last checkpoint: the next start replays a little more"
+                );
                 return Ok(Ended::Drained);
             }
             self.driver.committer.wait(NAP);

@@ -16,17 +16,29 @@ pub struct Peers {
 impl Peers {
     /// A task that has not reported holds the others back: nothing is known of its events.
     pub fn new(tasks: impl IntoIterator<Item = TaskId>) -> Self {
-        let unknown = Peer { w: W_START, idle: false };
-        Peers { tasks: Mutex::new(tasks.into_iter().map(|task| (task, unknown)).collect()) }
+        let unknown = Peer {
+            w: W_START,
+            idle: false,
+        };
+        Peers {
+            tasks: Mutex::new(tasks.into_iter().map(|task| (task, unknown)).collect()),
+        }
     }
 
     pub fn set(&self, task: TaskId, peer: Peer) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(task, peer);
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(task, peer);
     }
 
     /// The other tasks of the stage.
     pub fn others(&self, task: TaskId) -> Vec<Peer> {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().filter(|(other, _)| other.stage == task.stage && **other != task).map(|(_, peer)| *peer).collect()
+        tasks
+            .iter()
+            .filter(|(other, _)| other.stage == task.stage && **other != task)
+            .map(|(_, peer)| *peer)
+            .collect()
     }
 }

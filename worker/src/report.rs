@@ -33,10 +33,23 @@ impl SlotReport {
     pub fn new(plan: Arc<JobPlan>, board: Arc<Board>, metrics: Metrics, slot: u32) -> Self {
         // Three intervals without a checkpoint is more than bad luck.
         let stale_after = (plan.spec.checkpoint.interval.to_std() * 3).max(Duration::from_secs(5));
-        let status = SlotStatus { slot, ..SlotStatus::default() };
+        let status = SlotStatus {
+            slot,
+            ..SlotStatus::default()
+        };
         board.update(status.clone());
         let now = Instant::now();
-        SlotReport { plan, board, metrics, status, told: now, counted: BTreeMap::new(), closed: None, stale_after, last_checkpoint: now }
+        SlotReport {
+            plan,
+            board,
+            metrics,
+            status,
+            told: now,
+            counted: BTreeMap::new(),
+            closed: None,
+            stale_after,
+            last_checkpoint: now,
+        }
     }
 
     pub fn phase(&mut self, phase: Phase) {
@@ -57,12 +70,16 @@ impl SlotReport {
         self.status.epoch = epoch;
         self.metrics.epochs.inc();
         if let Some(closed) = self.closed.take() {
-            self.metrics.commit_seconds.observe(closed.elapsed().as_secs_f64());
+            self.metrics
+                .commit_seconds
+                .observe(closed.elapsed().as_secs_f64());
         }
     }
 
     pub fn checkpointed(&mut self, uploaded: &Uploaded) {
-        self.metrics.checkpoint_seconds.observe(uploaded.took.as_secs_f64());
+        self.metrics
+            .checkpoint_seconds
+            .observe(uploaded.took.as_secs_f64());
         self.metrics.checkpoint_bytes.inc_by(uploaded.bytes);
         self.last_checkpoint = Instant::now();
         self.status.checkpoint = Some(CheckpointStatus {
@@ -122,16 +139,31 @@ impl SlotReport {
                 StageInput::Source(source) => &self.plan.sources[source].name,
                 StageInput::Exchange(exchange) => &self.plan.exchanges[exchange].name,
             };
-            let (rows, bad) = (now.rows_in - before.rows_in, now.malformed - before.malformed);
-            self.metrics.rows_in.with_label_values(&[input]).inc_by(rows.saturating_sub(bad));
-            self.metrics.malformed.with_label_values(&[input]).inc_by(bad);
+            let (rows, bad) = (
+                now.rows_in - before.rows_in,
+                now.malformed - before.malformed,
+            );
+            self.metrics
+                .rows_in
+                .with_label_values(&[input])
+                .inc_by(rows.saturating_sub(bad));
+            self.metrics
+                .malformed
+                .with_label_values(&[input])
+                .inc_by(bad);
             if matches!(self.plan.stages[task.stage].input, StageInput::Source(_)) {
                 self.status.rows_in += rows;
             }
             for (step, counters) in &now.steps {
                 let old = before.steps.get(step).copied().unwrap_or_default();
-                self.metrics.late.with_label_values(&[step]).inc_by(counters.late - old.late);
-                self.metrics.failed.with_label_values(&[step]).inc_by(counters.failed - old.failed);
+                self.metrics
+                    .late
+                    .with_label_values(&[step])
+                    .inc_by(counters.late - old.late);
+                self.metrics
+                    .failed
+                    .with_label_values(&[step])
+                    .inc_by(counters.failed - old.failed);
             }
             for (sink, rows) in &now.sinks {
                 let new = rows - before.sinks.get(sink).copied().unwrap_or_default();

@@ -30,21 +30,38 @@ pub enum ResolveError {
     File(#[from] FileError),
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("source `{source_name}`: topic `{topic}` does not exist on connection `{connection}`; create it, or correct `kafka.topic`")]
-    NoTopic { source_name: String, topic: String, connection: String },
-    #[error("source `{source_name}`: topic `{topic}` is compacted (cleanup.policy): older events of a key are deleted, so the same log would not give the same rows; read a topic with `cleanup.policy=delete`")]
+    #[error(
+        "source `{source_name}`: topic `{topic}` does not exist on connection `{connection}`; create it, or correct `kafka.topic`"
+    )]
+    NoTopic {
+        source_name: String,
+        topic: String,
+        connection: String,
+    },
+    #[error(
+        "source `{source_name}`: topic `{topic}` is compacted (cleanup.policy): older events of a key are deleted, so the same log would not give the same rows; read a topic with `cleanup.policy=delete`"
+    )]
     Compacted { source_name: String, topic: String },
     #[error("source `{source_name}`: startFrom.timestamp `{text}` is not an RFC 3339 time")]
     StartTime { source_name: String, text: String },
     #[error("source `{source_name}`: {message}")]
-    Generate { source_name: String, message: String },
+    Generate {
+        source_name: String,
+        message: String,
+    },
 }
 
 /// Where a stage's input comes from.
 pub enum Origin {
-    Topic { reader: Arc<KafkaReader>, admin: Admin, topic: TopicFacts },
+    Topic {
+        reader: Arc<KafkaReader>,
+        admin: Admin,
+        topic: TopicFacts,
+    },
     Files(Vec<FoundFile>),
-    Generated { partitions: u32 },
+    Generated {
+        partitions: u32,
+    },
     /// The other tasks of this process.
     InProcess,
 }
@@ -70,21 +87,33 @@ pub struct Resolver {
 }
 
 /// The topic of a Kafka source as it is now.
-pub fn source_topic(admin: &Admin, source_name: &str, connection: &str, topic: &str) -> Result<TopicFacts, ResolveError> {
+pub fn source_topic(
+    admin: &Admin,
+    source_name: &str,
+    connection: &str,
+    topic: &str,
+) -> Result<TopicFacts, ResolveError> {
     let found = describe(admin, topic)?.ok_or_else(|| ResolveError::NoTopic {
         source_name: source_name.to_owned(),
         topic: topic.to_owned(),
         connection: connection.to_owned(),
     })?;
     match admin.compacted(topic)? {
-        true => Err(ResolveError::Compacted { source_name: source_name.to_owned(), topic: topic.to_owned() }),
+        true => Err(ResolveError::Compacted {
+            source_name: source_name.to_owned(),
+            topic: topic.to_owned(),
+        }),
         false => Ok(found),
     }
 }
 
 pub fn describe(admin: &Admin, topic: &str) -> Result<Option<TopicFacts>, TopicError> {
     let found = admin.describe(&[topic])?.remove(topic);
-    Ok(found.map(|found| TopicFacts { topic: topic.to_owned(), id: found.id, partitions: found.partitions }))
+    Ok(found.map(|found| TopicFacts {
+        topic: topic.to_owned(),
+        id: found.id,
+        partitions: found.partitions,
+    }))
 }
 
 impl Resolver {
@@ -94,7 +123,10 @@ impl Resolver {
         tasks: &[TaskId],
         known: Option<&JobFacts>,
     ) -> Result<(JobFacts, BTreeMap<String, i64>), ResolveError> {
-        let mut facts = JobFacts { slots: self.layout.slots, ..JobFacts::default() };
+        let mut facts = JobFacts {
+            slots: self.layout.slots,
+            ..JobFacts::default()
+        };
         for (stage, origin) in self.origins.iter().enumerate() {
             let name = self.stage_name(stage).to_owned();
             match origin {
@@ -104,8 +136,12 @@ impl Resolver {
                     }
                 }
                 Origin::Files(files) => {
-                    let here = files.iter().filter(|file| self.folder.join(&file.path).exists());
-                    facts.files.insert(name, here.map(|file| file.path.clone()).collect());
+                    let here = files
+                        .iter()
+                        .filter(|file| self.folder.join(&file.path).exists());
+                    facts
+                        .files
+                        .insert(name, here.map(|file| file.path.clone()).collect());
                 }
                 Origin::Generated { .. } | Origin::InProcess => {}
             }
@@ -123,7 +159,9 @@ impl Resolver {
         for task in tasks {
             let (start, end) = match &self.origins[task.stage] {
                 Origin::InProcess => continue,
-                Origin::Files(files) => (0, files.get(task.partition as usize).map(|file| file.end)),
+                Origin::Files(files) => {
+                    (0, files.get(task.partition as usize).map(|file| file.end))
+                }
                 Origin::Generated { .. } => (0, None),
                 Origin::Topic { admin, topic, .. } => self.topic_bounds(*task, admin, topic)?,
             };
@@ -136,22 +174,38 @@ impl Resolver {
         Ok(())
     }
 
-    fn topic_bounds(&self, task: TaskId, admin: &Admin, topic: &TopicFacts) -> Result<(i64, Option<i64>), ResolveError> {
+    fn topic_bounds(
+        &self,
+        task: TaskId,
+        admin: &Admin,
+        topic: &TopicFacts,
+    ) -> Result<(i64, Option<i64>), ResolveError> {
         let at = |at: At| -> Result<i64, ResolveError> {
             let partition = i32::try_from(task.partition).unwrap_or(i32::MAX);
-            Ok(admin.list(&[(&topic.topic, partition)], at)?.first().copied().unwrap_or_default())
+            Ok(admin
+                .list(&[(&topic.topic, partition)], at)?
+                .first()
+                .copied()
+                .unwrap_or_default())
         };
-        let StageInput::Source(index) = self.plan.stages[task.stage].input else { return Ok((at(At::Earliest)?, None)) };
+        let StageInput::Source(index) = self.plan.stages[task.stage].input else {
+            return Ok((at(At::Earliest)?, None));
+        };
         let source = &self.plan.sources[index];
-        let SourceKind::Kafka(kafka) = &source.kind else { return Ok((0, None)) };
+        let SourceKind::Kafka(kafka) = &source.kind else {
+            return Ok((0, None));
+        };
         let start = match &kafka.start_from {
             StartFrom::Earliest => at(At::Earliest)?,
             StartFrom::Latest => at(At::Latest)?,
             StartFrom::Timestamp(text) => {
-                let time = streamjob_core::decode::parse_rfc3339(text.as_bytes()).ok_or_else(|| ResolveError::StartTime {
-                    source_name: source.name.clone(),
-                    text: text.clone(),
-                })?;
+                let time =
+                    streamjob_core::decode::parse_rfc3339(text.as_bytes()).ok_or_else(|| {
+                        ResolveError::StartTime {
+                            source_name: source.name.clone(),
+                            text: text.clone(),
+                        }
+                    })?;
                 at(At::Time(time))?
             }
         };
@@ -173,27 +227,56 @@ impl Resolver {
             let input: Box<dyn Input> = match &self.origins[task.stage] {
                 Origin::InProcess => continue,
                 Origin::Topic { reader, topic, .. } => {
-                    let noted = facts.topics.get(self.stage_name(task.stage)).unwrap_or(topic);
-                    Box::new(reader.input(&Span { topic: noted, partition: task.partition, position, end }, wake.clone())?)
+                    let noted = facts
+                        .topics
+                        .get(self.stage_name(task.stage))
+                        .unwrap_or(topic);
+                    Box::new(reader.input(
+                        &Span {
+                            topic: noted,
+                            partition: task.partition,
+                            position,
+                            end,
+                        },
+                        wake.clone(),
+                    )?)
                 }
                 Origin::Files(files) => {
-                    let path = files.get(task.partition as usize).map(|file| self.folder.join(&file.path));
+                    let path = files
+                        .get(task.partition as usize)
+                        .map(|file| self.folder.join(&file.path));
                     let path = path.unwrap_or_default();
-                    Box::new(FilePartition::open(path, position, end.unwrap_or(position)).map_err(SourceError::from)?)
+                    Box::new(
+                        FilePartition::open(path, position, end.unwrap_or(position))
+                            .map_err(SourceError::from)?,
+                    )
                 }
                 Origin::Generated { .. } => Box::new(self.generated(task, position)?),
             };
-            inputs.push(SlotInput { task, name, input, idle_after: self.idle_after(task.stage) });
+            inputs.push(SlotInput {
+                task,
+                name,
+                input,
+                idle_after: self.idle_after(task.stage),
+            });
         }
         Ok(Inputs::new(engine, inputs, woken)?)
     }
 
     fn generated(&self, task: TaskId, position: i64) -> Result<GeneratePartition, ResolveError> {
-        let StageInput::Source(index) = self.plan.stages[task.stage].input else { return Err(EngineError::NoTask(task).into()) };
+        let StageInput::Source(index) = self.plan.stages[task.stage].input else {
+            return Err(EngineError::NoTask(task).into());
+        };
         let source = &self.plan.sources[index];
-        let SourceKind::Generate(generate) = &source.kind else { return Err(EngineError::NoTask(task).into()) };
-        GeneratePartition::open(generate, source, task.partition, position)
-            .map_err(|error| ResolveError::Generate { source_name: source.name.clone(), message: error.to_string() })
+        let SourceKind::Generate(generate) = &source.kind else {
+            return Err(EngineError::NoTask(task).into());
+        };
+        GeneratePartition::open(generate, source, task.partition, position).map_err(|error| {
+            ResolveError::Generate {
+                source_name: source.name.clone(),
+                message: error.to_string(),
+            }
+        })
     }
 
     fn stage_name(&self, stage: usize) -> &str {
@@ -212,7 +295,13 @@ impl Resolver {
 }
 
 /// Files that a source reads: those the journal notes, else those that are there now.
-pub fn files(folder: &Path, pattern: &str, noted: Option<&Vec<String>>, ends: &BTreeMap<String, i64>, source: &str) -> Result<Vec<FoundFile>, FileError> {
+pub fn files(
+    folder: &Path,
+    pattern: &str,
+    noted: Option<&Vec<String>>,
+    ends: &BTreeMap<String, i64>,
+    source: &str,
+) -> Result<Vec<FoundFile>, FileError> {
     match noted {
         None => crate::source::file::resolve(folder, pattern),
         Some(noted) => Ok(noted
@@ -220,7 +309,10 @@ pub fn files(folder: &Path, pattern: &str, noted: Option<&Vec<String>>, ends: &B
             .enumerate()
             .map(|(partition, path)| FoundFile {
                 path: path.clone(),
-                end: ends.get(&format!("{source}/{partition}")).copied().unwrap_or_default(),
+                end: ends
+                    .get(&format!("{source}/{partition}"))
+                    .copied()
+                    .unwrap_or_default(),
             })
             .collect()),
     }

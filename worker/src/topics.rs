@@ -481,12 +481,13 @@ impl Admin {
         Ok(())
     }
 
-<<<<<<< HEAD
-    /// Whether a consumer group has committed offsets. A new cluster's coordinator takes a while to answer.
-=======
     /// Deletes a consumer group; one that is not there is fine.
     pub fn delete_group(&self, group: &str) -> Result<(), TopicError> {
-        let fail = |error| TopicError::Call { what: "delete the consumer group", topic: group.to_owned(), error };
+        let fail = |error| TopicError::Call {
+            what: "delete the consumer group",
+            topic: group.to_owned(),
+            error,
+        };
         let name = c_string(group).map_err(fail)?;
         let call = |rk, queue| {
             // SAFETY: the name lives through the call, which copies it.
@@ -507,7 +508,11 @@ impl Admin {
                 0 => Ok(()),
                 _ => {
                     let error = rd::rd_kafka_group_result_error(*all);
-                    if error.is_null() { Ok(()) } else { Err(rd::rd_kafka_error_code(error)) }
+                    if error.is_null() {
+                        Ok(())
+                    } else {
+                        Err(rd::rd_kafka_error_code(error))
+                    }
                 }
             }
         };
@@ -520,8 +525,7 @@ impl Admin {
         }
     }
 
-    /// Whether a consumer group has committed offsets.
->>>>>>> f724667 (The engine of a slot, the driver and running a job)
+    /// Whether a consumer group has committed offsets. A new cluster's coordinator takes a while to answer.
     pub fn group_has_offsets(&self, group: &str) -> Result<bool, TopicError> {
         let began = Instant::now();
         loop {

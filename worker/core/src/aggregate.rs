@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType,
+};
 use arrow::error::ArrowError;
 
 use crate::chunk::Millis;
@@ -31,9 +33,15 @@ pub type Slot = u32;
 #[derive(Debug, thiserror::Error)]
 pub enum AggregateError {
     #[error("{function} does not take {data_type}: cast the argument")]
-    Unsupported { function: &'static str, data_type: DataType },
+    Unsupported {
+        function: &'static str,
+        data_type: DataType,
+    },
     #[error("saved state of {function} does not fit: {reason}")]
-    State { function: &'static str, reason: String },
+    State {
+        function: &'static str,
+        reason: String,
+    },
     #[error("aggregating: {0}")]
     Arrow(#[from] ArrowError),
 }
@@ -68,7 +76,10 @@ pub struct Finished {
 
 impl Finished {
     fn all(values: ArrayRef) -> Self {
-        Finished { values, failed: Vec::new() }
+        Finished {
+            values,
+            failed: Vec::new(),
+        }
     }
 }
 
@@ -95,7 +106,12 @@ pub fn accumulator(call: &AggregateCall) -> Result<Box<dyn Accumulator>, Aggrega
     use AggregateFunction::*;
     let argument = argument_type(call);
     let result = call.data_type.clone();
-    let of = |function| argument.clone().ok_or(AggregateError::Unsupported { function, data_type: DataType::Null });
+    let of = |function| {
+        argument.clone().ok_or(AggregateError::Unsupported {
+            function,
+            data_type: DataType::Null,
+        })
+    };
     Ok(match &call.function {
         Count => Box::new(count::Count::default()),
         Sum => sum::sum(of("sum")?, result)?,
@@ -104,7 +120,9 @@ pub fn accumulator(call: &AggregateCall) -> Result<Box<dyn Accumulator>, Aggrega
         Max => extreme::extreme(of("max")?, result, extreme::Side::Greatest)?,
         Stddev => Box::new(stddev::Stddev::default()),
         ApproxDistinct => Box::new(distinct::ApproxDistinct::new(result)),
-        ApproxPercentile(quantile) => Box::new(percentile::ApproxPercentile::new(*quantile, result)),
+        ApproxPercentile(quantile) => {
+            Box::new(percentile::ApproxPercentile::new(*quantile, result))
+        }
         FirstValue => Box::new(values::Pick::new(of("first_value")?, values::End::First)?),
         LastValue => Box::new(values::Pick::new(of("last_value")?, values::End::Last)?),
         ArrayAgg { limit } => Box::new(values::ArrayAgg::new(of("array_agg")?, result, *limit)?),
@@ -145,34 +163,54 @@ fn cast(values: ArrayRef, wanted: &DataType) -> Result<ArrayRef, AggregateError>
     if values.data_type() == wanted {
         return Ok(values);
     }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     Ok(cast_with_options(&values, wanted, &strict)?)
 }
 
 /// Calls `each(row, slot)` for every pair whose value is there and passes the call's filter.
 #[inline]
 fn for_each(input: &Input, pairs: Pairs<'_>, mut each: impl FnMut(usize, usize)) {
-    let nulls = input.values.as_ref().and_then(|values| values.logical_nulls()).filter(|nulls| nulls.null_count() > 0);
-    let pairs = pairs.rows.iter().zip(pairs.slots).map(|(row, slot)| (*row as usize, *slot as usize));
+    let nulls = input
+        .values
+        .as_ref()
+        .and_then(|values| values.logical_nulls())
+        .filter(|nulls| nulls.null_count() > 0);
+    let pairs = pairs
+        .rows
+        .iter()
+        .zip(pairs.slots)
+        .map(|(row, slot)| (*row as usize, *slot as usize));
     match (nulls, &input.filter) {
         (None, None) => pairs.for_each(|(row, slot)| each(row, slot)),
         (nulls, filter) => {
             let counts = |row: usize| {
                 nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
-                    && filter.as_ref().is_none_or(|filter| filter.is_valid(row) && filter.value(row))
+                    && filter
+                        .as_ref()
+                        .is_none_or(|filter| filter.is_valid(row) && filter.value(row))
             };
-            pairs.filter(|(row, _)| counts(*row)).for_each(|(row, slot)| each(row, slot));
+            pairs
+                .filter(|(row, _)| counts(*row))
+                .for_each(|(row, slot)| each(row, slot));
         }
     }
 }
 
 /// The argument as the array type that `argument_type` promised.
-fn argument<'a, T: 'static>(input: &'a Input, function: &'static str) -> Result<&'a T, AggregateError> {
+fn argument<'a, T: 'static>(
+    input: &'a Input,
+    function: &'static str,
+) -> Result<&'a T, AggregateError> {
     let values = input.values.as_ref();
-    values.and_then(|values| values.as_any().downcast_ref::<T>()).ok_or_else(|| AggregateError::Unsupported {
-        function,
-        data_type: values.map_or(DataType::Null, |values| values.data_type().clone()),
-    })
+    values
+        .and_then(|values| values.as_any().downcast_ref::<T>())
+        .ok_or_else(|| AggregateError::Unsupported {
+            function,
+            data_type: values.map_or(DataType::Null, |values| values.data_type().clone()),
+        })
 }
 
 /// A column of saved state as the array type that `state_types` promised, without nulls.
@@ -182,9 +220,15 @@ fn saved<'a, T: Array + 'static>(
     rows: usize,
     function: &'static str,
 ) -> Result<&'a T, AggregateError> {
-    let wrong = |reason: &str| AggregateError::State { function, reason: format!("column {column} {reason}") };
+    let wrong = |reason: &str| AggregateError::State {
+        function,
+        reason: format!("column {column} {reason}"),
+    };
     let array = state.get(column).ok_or_else(|| wrong("is missing"))?;
-    let array = array.as_any().downcast_ref::<T>().ok_or_else(|| wrong("has another type"))?;
+    let array = array
+        .as_any()
+        .downcast_ref::<T>()
+        .ok_or_else(|| wrong("has another type"))?;
     match array.len() == rows {
         true => Ok(array),
         false => Err(wrong("has another length")),

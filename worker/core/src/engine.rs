@@ -54,12 +54,19 @@ pub struct Layout {
 impl Layout {
     /// The tasks of a slot: partition modulo slots, in every stage.
     pub fn tasks_of(&self, slot: u32) -> Vec<TaskId> {
-        self.all_tasks().into_iter().filter(|task| task.partition % self.slots == slot).collect()
+        self.all_tasks()
+            .into_iter()
+            .filter(|task| task.partition % self.slots == slot)
+            .collect()
     }
 
     pub fn all_tasks(&self) -> Vec<TaskId> {
         let stages = self.tasks.iter().enumerate();
-        stages.flat_map(|(stage, tasks)| (0..*tasks).map(move |partition| TaskId { stage, partition })).collect()
+        stages
+            .flat_map(|(stage, tasks)| {
+                (0..*tasks).map(move |partition| TaskId { stage, partition })
+            })
+            .collect()
     }
 }
 
@@ -104,12 +111,28 @@ pub struct SlotEngine {
 }
 
 impl SlotEngine {
-    pub fn new(plan: Arc<JobPlan>, layout: Arc<Layout>, tasks: &[TaskId]) -> Result<Self, EngineError> {
+    pub fn new(
+        plan: Arc<JobPlan>,
+        layout: Arc<Layout>,
+        tasks: &[TaskId],
+    ) -> Result<Self, EngineError> {
         let mut ids = tasks.to_vec();
         ids.sort();
-        let tasks = ids.iter().map(|id| Task::new(&plan, &layout, *id)).collect::<Result<Vec<_>, _>>()?;
-        let index = ids.into_iter().enumerate().map(|(index, id)| (id, index)).collect();
-        Ok(SlotEngine { plan, layout, tasks, index })
+        let tasks = ids
+            .iter()
+            .map(|id| Task::new(&plan, &layout, *id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let index = ids
+            .into_iter()
+            .enumerate()
+            .map(|(index, id)| (id, index))
+            .collect();
+        Ok(SlotEngine {
+            plan,
+            layout,
+            tasks,
+            index,
+        })
     }
 
     /// Handle for `event`, so that a row costs no look-up.
@@ -133,11 +156,13 @@ impl SlotEngine {
     }
 
     pub fn watermark(&self, task: TaskId) -> Option<Millis> {
-        self.handle(task).map(|handle| self.tasks[handle].watermark())
+        self.handle(task)
+            .map(|handle| self.tasks[handle].watermark())
     }
 
     pub fn ended(&self, task: TaskId) -> bool {
-        self.handle(task).is_some_and(|handle| self.tasks[handle].ended)
+        self.handle(task)
+            .is_some_and(|handle| self.tasks[handle].ended)
     }
 
     pub fn all_ended(&self) -> bool {
@@ -180,24 +205,58 @@ impl SlotEngine {
         }
         Ok(ClosedEpoch {
             output,
-            positions: self.tasks.iter().map(|task| (task.id, task.position)).collect(),
-            watermarks: self.tasks.iter().map(|task| (task.id, task.watermark())).collect(),
-            ended: self.tasks.iter().filter(|task| task.ended).map(|task| task.id).collect(),
+            positions: self
+                .tasks
+                .iter()
+                .map(|task| (task.id, task.position))
+                .collect(),
+            watermarks: self
+                .tasks
+                .iter()
+                .map(|task| (task.id, task.watermark()))
+                .collect(),
+            ended: self
+                .tasks
+                .iter()
+                .filter(|task| task.ended)
+                .map(|task| task.id)
+                .collect(),
         })
     }
 
     /// Hands rows to the other side of an exchange: a later task here, or an internal topic.
     fn ship(&mut self, shipment: Shipment, output: &mut EpochOutput) -> Result<(), EngineError> {
-        let Shipment { exchange, partition, producer, after, rows } = shipment;
+        let Shipment {
+            exchange,
+            partition,
+            producer,
+            after,
+            rows,
+        } = shipment;
         if self.layout.exchange_in_process {
-            let id = TaskId { stage: self.plan.exchanges[exchange].to_stage, partition };
+            let id = TaskId {
+                stage: self.plan.exchanges[exchange].to_stage,
+                partition,
+            };
             let handle = self.handle(id).ok_or(EngineError::NoTask(id))?;
-            return self.tasks[handle].receive(Parcel { producer, after, rows });
+            return self.tasks[handle].receive(Parcel {
+                producer,
+                after,
+                rows,
+            });
         }
         let mut bytes = Vec::new();
         exchange::encode(producer, after, rows.as_ref(), &mut bytes)?;
-        let row = OutRow { key: None, value: Some(0..length(&bytes)?), partition };
-        let target = TargetOutput { target: Target::Exchange(exchange), bytes, rows: vec![row] };
+        let row = OutRow {
+            key: None,
+            value: Some(0..length(&bytes)?),
+            partition,
+        };
+        let target = TargetOutput {
+            target: Target::Exchange(exchange),
+            bytes,
+            rows: vec![row],
+        };
         match rows {
             Some(_) => output.targets.push(target),
             None => output.punctuation.push(target),
@@ -207,15 +266,23 @@ impl SlotEngine {
 
     /// The complete state, a part for each task. `load` takes it back.
     pub fn save(&self) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
-        self.tasks.iter().map(|task| Ok((input_name(&self.plan, task.id), save::save(task)?))).collect()
+        self.tasks
+            .iter()
+            .map(|task| Ok((input_name(&self.plan, task.id), save::save(task)?)))
+            .collect()
     }
 
     /// Restores what `save` gave under the same plan and layout.
     pub fn load(&mut self, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), EngineError> {
         for task in &mut self.tasks {
             let name = input_name(&self.plan, task.id);
-            let part = parts.get(&name).ok_or_else(|| LoadError::Missing(name.clone()))?;
-            save::load(task, part).map_err(|source| LoadError::Part { name, source: Box::new(source) })?;
+            let part = parts
+                .get(&name)
+                .ok_or_else(|| LoadError::Missing(name.clone()))?;
+            save::load(task, part).map_err(|source| LoadError::Part {
+                name,
+                source: Box::new(source),
+            })?;
         }
         Ok(())
     }
@@ -227,5 +294,10 @@ impl SlotEngine {
 }
 
 pub(crate) fn length(bytes: &[u8]) -> Result<u32, ExchangeError> {
-    u32::try_from(bytes.len()).map_err(|_| ExchangeError::Shape(format!("{} bytes in one epoch: more than 4 GiB", bytes.len())))
+    u32::try_from(bytes.len()).map_err(|_| {
+        ExchangeError::Shape(format!(
+            "{} bytes in one epoch: more than 4 GiB",
+            bytes.len()
+        ))
+    })
 }

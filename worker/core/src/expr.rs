@@ -69,11 +69,21 @@ impl Compiled {
 
     /// The same expression over another schema that has the columns it reads, of the same types.
     pub fn over(&self, schema: &Schema) -> datafusion_common::Result<Self> {
-        let moved = self.physical.clone().transform_up(|expr| match expr.downcast_ref::<Column>() {
-            Some(column) => Ok(Transformed::yes(Arc::new(Column::new_with_schema(column.name(), schema)?) as Arc<dyn PhysicalExpr>)),
-            None => Ok(Transformed::no(expr)),
-        })?;
-        Ok(Compiled { physical: moved.data, ..self.clone() })
+        let moved =
+            self.physical
+                .clone()
+                .transform_up(|expr| match expr.downcast_ref::<Column>() {
+                    Some(column) => Ok(Transformed::yes(Arc::new(Column::new_with_schema(
+                        column.name(),
+                        schema,
+                    )?)
+                        as Arc<dyn PhysicalExpr>)),
+                    None => Ok(Transformed::no(expr)),
+                })?;
+        Ok(Compiled {
+            physical: moved.data,
+            ..self.clone()
+        })
     }
 
     /// The column that it is, if it is nothing else: it cannot fail.
@@ -83,7 +93,10 @@ impl Compiled {
 
     /// Names of the columns it reads, in order of name.
     pub fn columns(&self) -> Vec<String> {
-        let mut names: Vec<String> = collect_columns(&self.physical).iter().map(|column| column.name().to_string()).collect();
+        let mut names: Vec<String> = collect_columns(&self.physical)
+            .iter()
+            .map(|column| column.name().to_string())
+            .collect();
         names.sort();
         names
     }

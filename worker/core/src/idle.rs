@@ -25,7 +25,11 @@ pub struct Peer {
 
 impl IdleClock {
     pub fn new(idle_after: Millis) -> Self {
-        IdleClock { idle_after, caught_up_since: None, all_idle: None }
+        IdleClock {
+            idle_after,
+            caught_up_since: None,
+            all_idle: None,
+        }
     }
 
     /// Told at every poll: whether the position is at the end, and whether rows came.
@@ -40,22 +44,37 @@ impl IdleClock {
     }
 
     pub fn idle(&self, now: Millis) -> bool {
-        self.caught_up_since.is_some_and(|since| now - since >= self.idle_after)
+        self.caught_up_since
+            .is_some_and(|since| now - since >= self.idle_after)
     }
 
     /// Where the watermark `own` of this task, if it is idle, may move, given all other tasks of its stage.
     pub fn advance(&mut self, now: Millis, own: Millis, others: &[Peer]) -> Option<Millis> {
-        let since = self.caught_up_since.filter(|since| now - since >= self.idle_after)?;
-        let awake = others.iter().filter(|peer| !peer.idle && peer.w != W_END).map(|peer| peer.w).min();
+        let since = self
+            .caught_up_since
+            .filter(|since| now - since >= self.idle_after)?;
+        let awake = others
+            .iter()
+            .filter(|peer| !peer.idle && peer.w != W_END)
+            .map(|peer| peer.w)
+            .min();
         let target = match awake {
             Some(least) => {
                 self.all_idle = None;
                 least
             }
             None => {
-                let latest = others.iter().map(|peer| peer.w).filter(|w| *w != W_END).fold(own, Millis::max);
+                let latest = others
+                    .iter()
+                    .map(|peer| peer.w)
+                    .filter(|w| *w != W_END)
+                    .fold(own, Millis::max);
                 let (base, from) = *self.all_idle.get_or_insert((latest, since));
-                if base == W_START { W_START } else { base.saturating_add(now - from) }
+                if base == W_START {
+                    W_START
+                } else {
+                    base.saturating_add(now - from)
+                }
             }
         };
         (target > own).then_some(target)
@@ -91,16 +110,42 @@ mod tests {
     fn follows_the_slowest_that_is_awake() {
         let mut clock = idle_since(0);
         assert_eq!(clock.advance(999, 10, &[peer(50, false)]), None);
-        assert_eq!(clock.advance(1_000, 10, &[peer(50, false), peer(70, false), peer(20, true)]), Some(50));
-        assert_eq!(clock.advance(1_000, 60, &[peer(50, false)]), None, "never back");
-        assert_eq!(clock.advance(1_000, 10, &[peer(W_START, false)]), None, "one awake without events holds back");
+        assert_eq!(
+            clock.advance(
+                1_000,
+                10,
+                &[peer(50, false), peer(70, false), peer(20, true)]
+            ),
+            Some(50)
+        );
+        assert_eq!(
+            clock.advance(1_000, 60, &[peer(50, false)]),
+            None,
+            "never back"
+        );
+        assert_eq!(
+            clock.advance(1_000, 10, &[peer(W_START, false)]),
+            None,
+            "one awake without events holds back"
+        );
     }
 
     #[test]
     fn moves_with_time_when_all_are_idle() {
         let mut clock = idle_since(0);
-        assert_eq!(clock.advance(1_500, 100, &[peer(300, true), peer(W_END, true)]), Some(1_800));
-        assert_eq!(clock.advance(2_500, 1_800, &[peer(1_900, true)]), Some(2_800), "from where it began, not compounding");
-        assert_eq!(idle_since(0).advance(9_000, W_START, &[]), None, "no event ever: no time to move");
+        assert_eq!(
+            clock.advance(1_500, 100, &[peer(300, true), peer(W_END, true)]),
+            Some(1_800)
+        );
+        assert_eq!(
+            clock.advance(2_500, 1_800, &[peer(1_900, true)]),
+            Some(2_800),
+            "from where it began, not compounding"
+        );
+        assert_eq!(
+            idle_since(0).advance(9_000, W_START, &[]),
+            None,
+            "no event ever: no time to move"
+        );
     }
 }

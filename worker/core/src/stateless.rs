@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::array::{
+    Array, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::chunk::Chunk;
@@ -27,7 +29,11 @@ pub enum StatelessError {
 }
 
 /// Applies the step to rows whose output has `schema`.
-pub fn apply(plan: &StatelessPlan, schema: &SchemaRef, chunk: &Chunk) -> Result<StatelessOutput, StatelessError> {
+pub fn apply(
+    plan: &StatelessPlan,
+    schema: &SchemaRef,
+    chunk: &Chunk,
+) -> Result<StatelessOutput, StatelessError> {
     let mut failed: Vec<(usize, String)> = Vec::new();
     let kept = match &plan.filter {
         None => None,
@@ -51,29 +57,48 @@ pub fn apply(plan: &StatelessPlan, schema: &SchemaRef, chunk: &Chunk) -> Result<
         Some(project) => {
             let evaluated = evaluate_each(project, &input.rows);
             let rows = batch(schema, evaluated.columns, input.len())?;
-            let projected = Chunk { rows, ..input.clone() };
+            let projected = Chunk {
+                rows,
+                ..input.clone()
+            };
             if evaluated.failed.is_empty() {
                 projected
             } else {
                 let bad: Vec<usize> = evaluated.failed.iter().map(|(row, _)| *row).collect();
-                let good = (0..input.len() as u32).filter(|row| bad.binary_search(&(*row as usize)).is_err()).collect();
+                let good = (0..input.len() as u32)
+                    .filter(|row| bad.binary_search(&(*row as usize)).is_err())
+                    .collect();
                 let in_chunk = |row: usize| origin.map_or(row, |origin| origin[row] as usize);
-                failed.extend(evaluated.failed.into_iter().map(|(row, reason)| (in_chunk(row), reason)));
+                failed.extend(
+                    evaluated
+                        .failed
+                        .into_iter()
+                        .map(|(row, reason)| (in_chunk(row), reason)),
+                );
                 let good = pick(&projected, good)?;
-                Chunk { rows: RecordBatch::try_new(schema.clone(), good.rows.columns().to_vec())?, ..good }
+                Chunk {
+                    rows: RecordBatch::try_new(schema.clone(), good.rows.columns().to_vec())?,
+                    ..good
+                }
             }
         }
     };
     failed.sort_by_key(|(row, _)| *row);
     Ok(StatelessOutput {
         main: (!main.is_empty()).then_some(main),
-        failed: if failed.is_empty() { None } else { Some(failed_rows(chunk, &failed)?) },
+        failed: if failed.is_empty() {
+            None
+        } else {
+            Some(failed_rows(chunk, &failed)?)
+        },
     })
 }
 
 /// Rows on which the condition is true; null is not.
 fn passing(condition: &dyn Array, failed: &[(usize, String)]) -> Vec<u32> {
-    let Some(condition) = condition.as_any().downcast_ref::<BooleanArray>() else { return Vec::new() };
+    let Some(condition) = condition.as_any().downcast_ref::<BooleanArray>() else {
+        return Vec::new();
+    };
     let mut failed = failed.iter().map(|(row, _)| *row).peekable();
     (0..condition.len())
         .filter(|row| {
@@ -84,10 +109,19 @@ fn passing(condition: &dyn Array, failed: &[(usize, String)]) -> Vec<u32> {
         .collect()
 }
 
-fn batch(schema: &SchemaRef, columns: Vec<arrow::array::ArrayRef>, rows: usize) -> Result<RecordBatch, StatelessError> {
+fn batch(
+    schema: &SchemaRef,
+    columns: Vec<arrow::array::ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch, StatelessError> {
     // A failed row is null in every column until it is taken out: the batch is built over a schema that allows it.
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let open = match schema.fields().iter().zip(&columns).any(|(field, column)| !field.is_nullable() && column.null_count() > 0) {
+    let open = match schema
+        .fields()
+        .iter()
+        .zip(&columns)
+        .any(|(field, column)| !field.is_nullable() && column.null_count() > 0)
+    {
         true => Arc::new(nullable(schema)),
         false => schema.clone(),
     };
@@ -95,12 +129,22 @@ fn batch(schema: &SchemaRef, columns: Vec<arrow::array::ArrayRef>, rows: usize) 
 }
 
 fn nullable(schema: &Schema) -> Schema {
-    Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
+    Schema::new(
+        schema
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Schema of `<step>.failed` for a step that reads `input`: its columns, all nullable, and the reason.
 pub fn failed_schema(input: &Schema) -> Schema {
-    let mut fields: Vec<Field> = input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let mut fields: Vec<Field> = input
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
     fields.push(Field::new("reason", DataType::Utf8, false));
     Schema::new(fields)
 }
@@ -109,13 +153,23 @@ pub fn failed_schema(input: &Schema) -> Schema {
 pub fn failed_rows(chunk: &Chunk, failed: &[(usize, String)]) -> Result<Chunk, ExchangeError> {
     let picked = pick(chunk, failed.iter().map(|(row, _)| *row as u32).collect())?;
     let mut columns = picked.rows.columns().to_vec();
-    columns.push(Arc::new(StringArray::from_iter_values(failed.iter().map(|(_, reason)| reason))));
+    columns.push(Arc::new(StringArray::from_iter_values(
+        failed.iter().map(|(_, reason)| reason),
+    )));
     let rows = RecordBatch::try_new(Arc::new(failed_schema(&chunk.rows.schema())), columns)?;
-    Ok(Chunk { rows, deletes: None, ..picked })
+    Ok(Chunk {
+        rows,
+        deletes: None,
+        ..picked
+    })
 }
 
 /// A row that failed after its group was aggregated: the columns it shares with the input by name, the others null.
-pub fn failed_group_rows(input: &Schema, groups: &Chunk, failed: &[(usize, String)]) -> Result<Chunk, ExchangeError> {
+pub fn failed_group_rows(
+    input: &Schema,
+    groups: &Chunk,
+    failed: &[(usize, String)],
+) -> Result<Chunk, ExchangeError> {
     let picked = pick(groups, failed.iter().map(|(row, _)| *row as u32).collect())?;
     let schema = Arc::new(failed_schema(input));
     let mut columns: Vec<_> = input
@@ -126,7 +180,13 @@ pub fn failed_group_rows(input: &Schema, groups: &Chunk, failed: &[(usize, Strin
             _ => new_null_array(field.data_type(), picked.len()),
         })
         .collect();
-    columns.push(Arc::new(StringArray::from_iter_values(failed.iter().map(|(_, reason)| reason))));
+    columns.push(Arc::new(StringArray::from_iter_values(
+        failed.iter().map(|(_, reason)| reason),
+    )));
     let rows = RecordBatch::try_new(schema, columns)?;
-    Ok(Chunk { rows, deletes: None, ..picked })
+    Ok(Chunk {
+        rows,
+        deletes: None,
+        ..picked
+    })
 }

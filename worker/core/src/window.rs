@@ -151,10 +151,16 @@ enum Placed {
 
 impl WindowStep {
     /// A step without state. `late_read`, `failed_read`: whether somebody reads these side streams.
-    pub fn new(plan: Arc<WindowPlan>, late_read: bool, failed_read: bool) -> Result<Self, WindowError> {
+    pub fn new(
+        plan: Arc<WindowPlan>,
+        late_read: bool,
+        failed_read: bool,
+    ) -> Result<Self, WindowError> {
         let kind = match plan.kind {
             WindowKind::Session { gap } => Kind::Session { gap },
-            kind => Kind::Grid(Grid::new(kind).ok_or_else(|| WindowError::Plan(format!("{kind:?}")))?),
+            kind => {
+                Kind::Grid(Grid::new(kind).ok_or_else(|| WindowError::Plan(format!("{kind:?}")))?)
+            }
         };
         let updates = plan.allowed_lateness > 0 || plan.emit_every.is_some();
         Ok(WindowStep {
@@ -167,7 +173,11 @@ impl WindowStep {
             boundary: W_START,
             keys: GroupKeys::new(plan.group.iter().map(|group| group.data_type.clone()))?,
             store: Store::default(),
-            accumulators: plan.calls.iter().map(accumulator).collect::<Result<_, _>>()?,
+            accumulators: plan
+                .calls
+                .iter()
+                .map(accumulator)
+                .collect::<Result<_, _>>()?,
             emitter: Emitter::new(plan.clone(), updates, failed_read)?,
             changed_open: Vec::new(),
             changed_fired: Vec::new(),
@@ -188,20 +198,35 @@ impl WindowStep {
 
     pub fn counters(&self) -> WindowCounters {
         let (windows, keys) = self.store.counts();
-        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
-        WindowCounters { windows, keys, bytes: self.store.bytes() + accumulators }
+        let accumulators: usize = self
+            .accumulators
+            .iter()
+            .map(|accumulator| accumulator.bytes())
+            .sum();
+        WindowCounters {
+            windows,
+            keys,
+            bytes: self.store.bytes() + accumulators,
+        }
     }
 
     /// The next rows of the log. W becomes each row's `before` before that row is looked at.
     pub fn rows(&mut self, chunk: &Chunk, out: &mut WindowOutput) -> Result<(), WindowError> {
-        if chunk.deletes.as_ref().is_some_and(|deletes| deletes.has_true()) {
+        if chunk
+            .deletes
+            .as_ref()
+            .is_some_and(|deletes| deletes.has_true())
+        {
             return Err(WindowError::Withdrawn);
         }
         let mut prepared = Prepared::new(&self.plan, &self.keys, chunk)?;
         let rows = prepared.rows(chunk);
         let log = Log {
             times: rows.iter().map(|row| chunk.times[*row as usize]).collect(),
-            sequences: rows.iter().map(|row| self.sequence + u64::from(*row)).collect(),
+            sequences: rows
+                .iter()
+                .map(|row| self.sequence + u64::from(*row))
+                .collect(),
         };
         let mut late = Vec::new();
         let mut nowhere = Vec::new();
@@ -231,8 +256,11 @@ impl WindowStep {
         drop(next_failed);
         self.settle(&prepared, &log, out)?;
         self.sequence += chunk.len() as u64;
-        let reason = || "OutOfRange: the window of its time lies beyond 64-bit milliseconds".to_string();
-        prepared.failed.extend(nowhere.into_iter().map(|place| (place, reason())));
+        let reason =
+            || "OutOfRange: the window of its time lies beyond 64-bit milliseconds".to_string();
+        prepared
+            .failed
+            .extend(nowhere.into_iter().map(|place| (place, reason())));
         self.side_streams(chunk, late, prepared.failed_rows(), out)
     }
 
@@ -249,7 +277,8 @@ impl WindowStep {
         let mut due = std::mem::take(&mut self.changed_fired);
         due.retain(|slot| self.take_changed(*slot, |end, w| end <= w));
         self.store.sort(&mut due);
-        due.into_iter().for_each(|slot| self.queue(slot, self.watermark));
+        due.into_iter()
+            .for_each(|slot| self.queue(slot, self.watermark));
         self.emit(out)
     }
 
@@ -293,8 +322,12 @@ impl WindowStep {
         log: &Log,
         out: &mut WindowOutput,
     ) -> Result<Placed, WindowError> {
-        let Kind::Grid(grid) = &mut self.kind else { return Ok(Placed::Nowhere) };
-        let Some(span) = grid.span(log.times[place]) else { return Ok(Placed::Nowhere) };
+        let Kind::Grid(grid) = &mut self.kind else {
+            return Ok(Placed::Nowhere);
+        };
+        let Some(span) = grid.span(log.times[place]) else {
+            return Ok(Placed::Nowhere);
+        };
         if self.gone(span.last_end, self.watermark) {
             return Ok(Placed::Late);
         }
@@ -334,13 +367,21 @@ impl WindowStep {
     ) -> Result<Placed, WindowError> {
         let time = log.times[place];
         // A session is known by its end, so the last moment a row may join it, `last + gap`, is its end.
-        let Some(reach) = time.checked_add(gap) else { return Ok(Placed::Nowhere) };
+        let Some(reach) = time.checked_add(gap) else {
+            return Ok(Placed::Nowhere);
+        };
         let bytes = prepared.keys.get(place);
-        let windows = self.store.find_key(bytes).map_or(&[][..], |key| self.store.windows(key));
+        let windows = self
+            .store
+            .find_key(bytes)
+            .map_or(&[][..], |key| self.store.windows(key));
         let at = windows.partition_point(|held| held.end < time);
         // Sessions lie more than `gap` apart, so a row is near two at most.
-        let near: SmallVec<[Slot; 2]> =
-            windows[at..].iter().take_while(|held| held.start <= reach).map(|held| held.slot).collect();
+        let near: SmallVec<[Slot; 2]> = windows[at..]
+            .iter()
+            .take_while(|held| held.start <= reach)
+            .map(|held| held.slot)
+            .collect();
         let slot = match near.split_first() {
             None if self.gone(reach, self.watermark) => return Ok(Placed::Late),
             None => {
@@ -378,7 +419,9 @@ impl WindowStep {
         self.store.let_go(from);
         self.store.group_mut(from).changed = false;
         self.resize(into, start.min(from_start), end.max(from_end));
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.merge(from, into));
+        self.accumulators
+            .iter_mut()
+            .for_each(|accumulator| accumulator.merge(from, into));
         self.released.push(from);
         Ok(())
     }
@@ -457,7 +500,11 @@ impl WindowStep {
     /// Sets the timer of a group: to fire, or once it has fired, to be gone.
     fn schedule(&mut self, slot: Slot) {
         let end = self.store.group(slot).end;
-        let at = if end > self.watermark { end } else { end.saturating_add(self.plan.allowed_lateness) };
+        let at = if end > self.watermark {
+            end
+        } else {
+            end.saturating_add(self.plan.allowed_lateness)
+        };
         self.store.set_timer(slot, at);
         self.boundary = self.boundary.min(at);
     }
@@ -496,7 +543,11 @@ impl WindowStep {
                 false => self.schedule(slot),
             }
         }
-        if self.plan.emit_every.is_some_and(|every| crosses(before, w, every)) {
+        if self
+            .plan
+            .emit_every
+            .is_some_and(|every| crosses(before, w, every))
+        {
             let mut early = std::mem::take(&mut self.changed_open);
             early.retain(|slot| self.take_changed(*slot, |end, w| end > w));
             due.append(&mut early);
@@ -526,17 +577,33 @@ impl WindowStep {
     /// Finds the next W at which something becomes due.
     fn set_boundary(&mut self) {
         let timer = self.store.next_timer().unwrap_or(Millis::MAX);
-        let early = self.plan.emit_every.map_or(Millis::MAX, |every| next_multiple(self.watermark, every));
+        let early = self
+            .plan
+            .emit_every
+            .map_or(Millis::MAX, |every| next_multiple(self.watermark, every));
         self.boundary = timer.min(early);
     }
 
     /// Brings everything up to the row at hand: accumulators first, then the queue.
-    fn settle(&mut self, prepared: &Prepared, log: &Log, out: &mut WindowOutput) -> Result<(), WindowError> {
+    fn settle(
+        &mut self,
+        prepared: &Prepared,
+        log: &Log,
+        out: &mut WindowOutput,
+    ) -> Result<(), WindowError> {
         self.grow();
         let pairs = std::mem::take(&mut self.pairs);
-        let Batch { mut places, mut slots } = pairs;
+        let Batch {
+            mut places,
+            mut slots,
+        } = pairs;
         if !slots.is_empty() {
-            let view = Pairs { rows: &places, slots: &slots, times: &log.times, sequences: &log.sequences };
+            let view = Pairs {
+                rows: &places,
+                slots: &slots,
+                times: &log.times,
+                sequences: &log.sequences,
+            };
             for (accumulator, input) in self.accumulators.iter_mut().zip(&prepared.inputs) {
                 accumulator.update(input, view)?;
             }
@@ -549,15 +616,22 @@ impl WindowStep {
 
     fn grow(&mut self) {
         let capacity = self.store.capacity();
-        self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(capacity));
+        self.accumulators
+            .iter_mut()
+            .for_each(|accumulator| accumulator.grow(capacity));
     }
 
     /// Works off the queue, then frees what is gone. All rows must be applied.
     fn emit(&mut self, out: &mut WindowOutput) -> Result<(), WindowError> {
-        self.emitter.emit(&mut self.store, &self.keys, &self.accumulators, out)?;
+        self.emitter
+            .emit(&mut self.store, &self.keys, &self.accumulators, out)?;
         if !self.released.is_empty() {
-            self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(&self.released));
-            self.released.drain(..).for_each(|slot| self.store.free(slot));
+            self.accumulators
+                .iter_mut()
+                .for_each(|accumulator| accumulator.reset(&self.released));
+            self.released
+                .drain(..)
+                .for_each(|slot| self.store.free(slot));
         }
         Ok(())
     }

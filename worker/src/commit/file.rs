@@ -35,11 +35,17 @@ impl Ledger for FileLedger {
         Ok(())
     }
 
-    fn commit(&mut self, record: &JournalRecord, _output: Option<&Arc<EpochOutput>>) -> Result<(), Failure> {
+    fn commit(
+        &mut self,
+        record: &JournalRecord,
+        _output: Option<&Arc<EpochOutput>>,
+    ) -> Result<(), Failure> {
         match self.journal.append(record) {
             Fact::Committed => Ok(()),
             Fact::CommitFailed(failure) => Err(failure),
-            Fact::JournalMissing => Err(Failure::Fatal("the journal's file was deleted under the running job".to_owned())),
+            Fact::JournalMissing => Err(Failure::Fatal(
+                "the journal's file was deleted under the running job".to_owned(),
+            )),
             other => Err(Failure::Fatal(unexpected("appending", &other).to_string())),
         }
     }
@@ -52,5 +58,8 @@ impl Ledger for FileLedger {
 }
 
 fn unexpected(doing: &str, fact: &Fact) -> StopReason {
-    StopReason::Internal { slot: 0, what: format!("{doing} the journal gave {fact:?}") }
+    StopReason::Internal {
+        slot: 0,
+        what: format!("{doing} the journal gave {fact:?}"),
+    }
 }

@@ -8,8 +8,8 @@ use streamjob_core::engine::{EngineError, Event, SlotEngine, TaskId};
 use streamjob_core::idle::{IdleClock, Peer};
 
 use super::DriverError;
-use crate::peers::Peers;
 use crate::commit::Committer;
+use crate::peers::Peers;
 use crate::source::{Budget, Input};
 
 /// Bytes per round and input: large events must not make large epochs.
@@ -49,10 +49,16 @@ pub struct Read {
 }
 
 impl Inputs {
-    pub fn new(engine: &SlotEngine, inputs: Vec<SlotInput>, wake: crossbeam_channel::Receiver<()>) -> Result<Self, EngineError> {
+    pub fn new(
+        engine: &SlotEngine,
+        inputs: Vec<SlotInput>,
+        wake: crossbeam_channel::Receiver<()>,
+    ) -> Result<Self, EngineError> {
         let watched = |input: SlotInput| {
             Ok(Watched {
-                handle: engine.handle(input.task).ok_or(EngineError::NoTask(input.task))?,
+                handle: engine
+                    .handle(input.task)
+                    .ok_or(EngineError::NoTask(input.task))?,
                 task: input.task,
                 name: input.name,
                 input: input.input,
@@ -61,7 +67,13 @@ impl Inputs {
                 idle: false,
             })
         };
-        Ok(Inputs { inputs: inputs.into_iter().map(watched).collect::<Result<_, EngineError>>()?, wake })
+        Ok(Inputs {
+            inputs: inputs
+                .into_iter()
+                .map(watched)
+                .collect::<Result<_, EngineError>>()?,
+            wake,
+        })
     }
 
     /// Gives the engine what is there, at most `most` rows in all, a fair share an input.
@@ -82,13 +94,23 @@ impl Inputs {
     }
 
     /// Reads one input up to a journalled cut, as far as rows are there. Whether it has arrived.
-    pub fn read_to(&mut self, engine: &mut SlotEngine, cuts: &BTreeMap<String, i64>) -> Result<bool, DriverError> {
+    pub fn read_to(
+        &mut self,
+        engine: &mut SlotEngine,
+        cuts: &BTreeMap<String, i64>,
+    ) -> Result<bool, DriverError> {
         let mut arrived = true;
         for watched in &mut self.inputs {
-            let Some(cut) = cuts.get(&watched.name) else { continue };
+            let Some(cut) = cuts.get(&watched.name) else {
+                continue;
+            };
             let at = engine.position(watched.task).unwrap_or_default();
             if at < *cut {
-                watched.poll(engine, now_ms(), Budget::new(usize::MAX, ROUND_BYTES).until(*cut))?;
+                watched.poll(
+                    engine,
+                    now_ms(),
+                    Budget::new(usize::MAX, ROUND_BYTES).until(*cut),
+                )?;
                 arrived &= engine.position(watched.task).unwrap_or_default() >= *cut;
             }
         }
@@ -108,16 +130,29 @@ impl Inputs {
 
     /// Inputs that have given all their rows while their task does not know yet.
     pub fn newly_ended<'a>(&'a self, engine: &'a SlotEngine) -> impl Iterator<Item = TaskId> + 'a {
-        self.inputs.iter().filter(|watched| watched.input.ended() && !engine.ended(watched.task)).map(|watched| watched.task)
+        self.inputs
+            .iter()
+            .filter(|watched| watched.input.ended() && !engine.ended(watched.task))
+            .map(|watched| watched.task)
     }
 
     /// Watermarks that may move without rows.
-    pub fn idle_advances(&mut self, engine: &SlotEngine, peers: &Peers) -> BTreeMap<TaskId, Millis> {
+    pub fn idle_advances(
+        &mut self,
+        engine: &SlotEngine,
+        peers: &Peers,
+    ) -> BTreeMap<TaskId, Millis> {
         let now = now_ms();
         let mut advances = BTreeMap::new();
         for watched in &mut self.inputs {
-            let Some(clock) = &mut watched.clock else { continue };
-            clock.observe(now, watched.input.caught_up() && !watched.input.ended(), std::mem::take(&mut watched.fresh_rows));
+            let Some(clock) = &mut watched.clock else {
+                continue;
+            };
+            clock.observe(
+                now,
+                watched.input.caught_up() && !watched.input.ended(),
+                std::mem::take(&mut watched.fresh_rows),
+            );
             watched.idle = clock.idle(now);
             if watched.idle {
                 let own = engine.watermark(watched.task).unwrap_or(Millis::MIN);
@@ -130,14 +165,24 @@ impl Inputs {
     }
 
     pub fn idle_tasks(&self) -> Vec<TaskId> {
-        self.inputs.iter().filter(|watched| watched.idle).map(|watched| watched.task).collect()
+        self.inputs
+            .iter()
+            .filter(|watched| watched.idle)
+            .map(|watched| watched.task)
+            .collect()
     }
 
     /// Tells the others how far each task is, at the end of an epoch.
     pub fn closed(&self, engine: &SlotEngine, peers: &Peers) {
         for watched in &self.inputs {
             if let Some(w) = engine.watermark(watched.task) {
-                peers.set(watched.task, Peer { w, idle: watched.idle });
+                peers.set(
+                    watched.task,
+                    Peer {
+                        w,
+                        idle: watched.idle,
+                    },
+                );
             }
         }
     }
@@ -162,11 +207,21 @@ pub struct Progress<'a> {
 }
 
 impl Watched {
-    fn poll(&mut self, engine: &mut SlotEngine, now: Millis, budget: Budget) -> Result<usize, DriverError> {
+    fn poll(
+        &mut self,
+        engine: &mut SlotEngine,
+        now: Millis,
+        budget: Budget,
+    ) -> Result<usize, DriverError> {
         let (handle, mut failed) = (self.handle, None);
         let rows = self.input.poll(now, budget, &mut |row| {
             if failed.is_none() {
-                let event = Event { payload: row.payload, offset: row.position, next: row.next, timestamp: row.timestamp };
+                let event = Event {
+                    payload: row.payload,
+                    offset: row.position,
+                    next: row.next,
+                    timestamp: row.timestamp,
+                };
                 failed = engine.event(handle, event).err();
             }
         })?;
@@ -184,6 +239,8 @@ pub fn now_ms() -> Millis {
 
 /// Wall clock in microseconds since the epoch.
 pub fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

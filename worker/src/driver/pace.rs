@@ -19,11 +19,17 @@ pub struct Pace {
 impl Pace {
     /// Commits of one process share its cores and its brokers: with many slots each commits more rarely.
     pub fn new(interval: Duration, hosted: u32) -> Self {
-        Pace { interval: interval * hosted.div_ceil(8).max(1) }
+        Pace {
+            interval: interval * hosted.div_ceil(8).max(1),
+        }
     }
 
     pub fn interval(&self, backlog: bool) -> Duration {
-        if backlog { (self.interval * BACKLOG_FACTOR).min(LONGEST.max(self.interval)) } else { self.interval }
+        if backlog {
+            (self.interval * BACKLOG_FACTOR).min(LONGEST.max(self.interval))
+        } else {
+            self.interval
+        }
     }
 
     /// Rows that may still be read into the epoch.
@@ -49,7 +55,11 @@ mod tests {
         assert_eq!(pace.interval(false), 25 * MS);
         assert_eq!(pace.interval(true), 300 * MS);
         assert_eq!(Pace::new(25 * MS, 64).interval(false), 200 * MS);
-        assert_eq!(Pace::new(2_000 * MS, 1).interval(true), 2_000 * MS, "never shorter than asked for");
+        assert_eq!(
+            Pace::new(2_000 * MS, 1).interval(true),
+            2_000 * MS,
+            "never shorter than asked for"
+        );
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub struct Restored {
 }
 
 /// Loads the newest checkpoint that is whole; none at all: the beginning.
-pub fn restore(driver: &Driver, candidates: &[CheckpointRef], facts: &JobFacts) -> Result<Restored, DriverError> {
+pub fn restore(
+    driver: &Driver,
+    candidates: &[CheckpointRef],
+    facts: &JobFacts,
+) -> Result<Restored, DriverError> {
     let mut engine = SlotEngine::new(driver.plan.clone(), driver.layout.clone(), &driver.tasks)?;
     for task in &driver.tasks {
         let start = facts.start.get(&input_name(&driver.plan, *task)).copied();
@@ -45,37 +49,73 @@ pub fn restore(driver: &Driver, candidates: &[CheckpointRef], facts: &JobFacts) 
         }
     }
     let inputs = driver.resolver.open(&engine, facts)?;
-    Ok(Restored { engine, inputs, checkpoint, replayed: VecDeque::new() })
+    Ok(Restored {
+        engine,
+        inputs,
+        checkpoint,
+        replayed: VecDeque::new(),
+    })
 }
 
 fn load(driver: &Driver, from: &CheckpointRef) -> Result<SlotEngine, DriverError> {
     let data = driver.checkpoints.fetch(from)?;
-    let parts: BTreeMap<String, Vec<u8>> = data.parts.into_iter().map(|(name, bytes)| (name, bytes.to_vec())).collect();
+    let parts: BTreeMap<String, Vec<u8>> = data
+        .parts
+        .into_iter()
+        .map(|(name, bytes)| (name, bytes.to_vec()))
+        .collect();
     let mut engine = SlotEngine::new(driver.plan.clone(), driver.layout.clone(), &driver.tasks)?;
     engine.load(&parts)?;
     Ok(engine)
 }
 
 /// Computes journalled epochs again.
-pub fn replay(driver: &mut Driver, state: &mut Restored, cuts: Vec<JournalRecord>) -> Result<(), DriverError> {
+pub fn replay(
+    driver: &mut Driver,
+    state: &mut Restored,
+    cuts: Vec<JournalRecord>,
+) -> Result<(), DriverError> {
     for cut in cuts {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !state.inputs.read_to(&mut state.engine, &cut.positions)? {
             if std::time::Instant::now() > deadline {
                 return Err(DriverError::Stopped(missing_rows(driver, state, &cut)));
             }
-            state.inputs.wait(&driver.committer, Duration::from_millis(20));
+            state
+                .inputs
+                .wait(&driver.committer, Duration::from_millis(20));
         }
-        let by_task = |name: &String| driver.tasks.iter().copied().find(|task| input_name(&driver.plan, *task) == *name);
-        let advances: BTreeMap<TaskId, Millis> =
-            cut.idle_advances.iter().filter_map(|(name, w)| Some((by_task(name)?, *w))).collect();
-        let ends: Vec<TaskId> =
-            cut.ended.iter().filter_map(by_task).filter(|task| !state.engine.ended(*task)).collect();
+        let by_task = |name: &String| {
+            driver
+                .tasks
+                .iter()
+                .copied()
+                .find(|task| input_name(&driver.plan, *task) == *name)
+        };
+        let advances: BTreeMap<TaskId, Millis> = cut
+            .idle_advances
+            .iter()
+            .filter_map(|(name, w)| Some((by_task(name)?, *w)))
+            .collect();
+        let ends: Vec<TaskId> = cut
+            .ended
+            .iter()
+            .filter_map(by_task)
+            .filter(|task| !state.engine.ended(*task))
+            .collect();
         let closed = state.engine.close(&advances, &ends, false)?;
-        let fact = Fact::Replayed { epoch: cut.epoch, digest: closed.output.digest(), outputs: closed.output.rows() };
+        let fact = Fact::Replayed {
+            epoch: cut.epoch,
+            digest: closed.output.digest(),
+            outputs: closed.output.rows(),
+        };
         if !driver.sinks.is_empty() {
             let output = Arc::new(closed.output);
-            state.replayed.push_back(Pending { epoch: cut.epoch, output, sink_timestamp: cut.sink_timestamp });
+            state.replayed.push_back(Pending {
+                epoch: cut.epoch,
+                output,
+                sink_timestamp: cut.sink_timestamp,
+            });
         }
         driver.tell(fact)?;
     }
@@ -88,12 +128,23 @@ fn missing_rows(driver: &Driver, state: &Restored, cut: &JournalRecord) -> StopR
         let (at, wanted) = (state.engine.position(*task)?, *cut.positions.get(&name)?);
         (at < wanted).then(|| format!("{name} ends at {at}, the journal has read it to {wanted}"))
     });
-    StopReason::JournalConflict { slot: driver.slot, what: lacking.unwrap_or_else(|| "an input is shorter than it was".into()) }
+    StopReason::JournalConflict {
+        slot: driver.slot,
+        what: lacking.unwrap_or_else(|| "an input is shorter than it was".into()),
+    }
 }
 
 /// Rows of a replayed epoch that external sinks have not applied before.
-pub fn apply_again(driver: &mut Driver, state: &mut Restored, epoch: u64, sinks: &[String]) -> Result<(), DriverError> {
-    while let Some(pending) = state.replayed.pop_front_if(|pending| pending.epoch <= epoch) {
+pub fn apply_again(
+    driver: &mut Driver,
+    state: &mut Restored,
+    epoch: u64,
+    sinks: &[String],
+) -> Result<(), DriverError> {
+    while let Some(pending) = state
+        .replayed
+        .pop_front_if(|pending| pending.epoch <= epoch)
+    {
         if pending.epoch == epoch {
             driver.apply(&pending, sinks)?;
         }

@@ -23,7 +23,9 @@ impl Accumulator for Count {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.counts[*slot as usize] = 0);
+        slots
+            .iter()
+            .for_each(|slot| self.counts[*slot as usize] = 0);
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
@@ -40,7 +42,10 @@ impl Accumulator for Count {
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         let counts: &Int64Array = saved(state, 0, slots.len(), "count")?;
-        slots.iter().zip(counts.values()).for_each(|(slot, count)| self.counts[*slot as usize] = *count);
+        slots
+            .iter()
+            .zip(counts.values())
+            .for_each(|(slot, count)| self.counts[*slot as usize] = *count);
         Ok(())
     }
 
@@ -51,6 +56,8 @@ impl Accumulator for Count {
 
 impl Count {
     fn column(&self, slots: &[Slot]) -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(slots.iter().map(|slot| self.counts[*slot as usize])))
+        Arc::new(Int64Array::from_iter_values(
+            slots.iter().map(|slot| self.counts[*slot as usize]),
+        ))
     }
 }

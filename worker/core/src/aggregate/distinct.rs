@@ -6,7 +6,9 @@
 //! order of rows and of merges does not matter.
 
 use super::*;
-use arrow::array::{BinaryArray, BinaryBuilder, Float64Array, Int64Array, PrimitiveArray, StringArray};
+use arrow::array::{
+    BinaryArray, BinaryBuilder, Float64Array, Int64Array, PrimitiveArray, StringArray,
+};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,7 +29,10 @@ pub struct ApproxDistinct {
 
 impl ApproxDistinct {
     pub fn new(result: DataType) -> Self {
-        ApproxDistinct { result, groups: Vec::new() }
+        ApproxDistinct {
+            result,
+            groups: Vec::new(),
+        }
     }
 }
 
@@ -48,7 +53,9 @@ impl Sketch {
         match self {
             Sketch::Registers(registers) => raise(registers, hash),
             Sketch::Exact(hashes) => {
-                hashes.entry(hash, |held| *held == hash, |held| *held).or_insert(hash);
+                hashes
+                    .entry(hash, |held| *held == hash, |held| *held)
+                    .or_insert(hash);
                 if hashes.len() > EXACT {
                     let mut registers = vec![0; REGISTERS].into_boxed_slice();
                     hashes.iter().for_each(|hash| raise(&mut registers, *hash));
@@ -62,7 +69,9 @@ impl Sketch {
         match (&mut *self, other) {
             (_, Sketch::Exact(hashes)) => hashes.iter().for_each(|hash| self.add(*hash)),
             (Sketch::Registers(mine), Sketch::Registers(theirs)) => {
-                mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine = (*mine).max(theirs));
+                mine.iter_mut()
+                    .zip(theirs)
+                    .for_each(|(mine, theirs)| *mine = (*mine).max(theirs));
             }
             (Sketch::Exact(_), registers) => {
                 let mine = std::mem::replace(self, registers);
@@ -83,9 +92,13 @@ impl Sketch {
             Sketch::Exact(hashes) => {
                 let mut sorted: Vec<u64> = hashes.iter().copied().collect();
                 sorted.sort_unstable();
-                std::iter::once(FORM_EXACT).chain(sorted.into_iter().flat_map(u64::to_le_bytes)).collect()
+                std::iter::once(FORM_EXACT)
+                    .chain(sorted.into_iter().flat_map(u64::to_le_bytes))
+                    .collect()
             }
-            Sketch::Registers(registers) => std::iter::once(FORM_REGISTERS).chain(registers.iter().copied()).collect(),
+            Sketch::Registers(registers) => std::iter::once(FORM_REGISTERS)
+                .chain(registers.iter().copied())
+                .collect(),
         }
     }
 
@@ -95,11 +108,14 @@ impl Sketch {
             FORM_EXACT => {
                 let (hashes, rest) = body.as_chunks();
                 let mut sketch = Sketch::default();
-                hashes.iter().for_each(|hash| sketch.add(u64::from_le_bytes(*hash)));
+                hashes
+                    .iter()
+                    .for_each(|hash| sketch.add(u64::from_le_bytes(*hash)));
                 rest.is_empty().then_some(sketch)
             }
             FORM_REGISTERS => {
-                let valid = body.len() == REGISTERS && body.iter().all(|rank| u32::from(*rank) <= RANK_BITS + 1);
+                let valid = body.len() == REGISTERS
+                    && body.iter().all(|rank| u32::from(*rank) <= RANK_BITS + 1);
                 valid.then(|| Sketch::Registers(body.into()))
             }
             _ => None,
@@ -123,7 +139,9 @@ fn raise(registers: &mut [u8], hash: u64) {
 
 fn estimate(registers: &[u8]) -> f64 {
     let mut of_rank = [0u32; RANK_BITS as usize + 2];
-    registers.iter().for_each(|rank| of_rank[usize::from(*rank)] += 1);
+    registers
+        .iter()
+        .for_each(|rank| of_rank[usize::from(*rank)] += 1);
     let m = REGISTERS as f64;
     let full = f64::from(of_rank[RANK_BITS as usize + 1]);
     let mut z = m * tau(1.0 - full / m);
@@ -169,51 +187,82 @@ fn tau(mut x: f64) -> f64 {
 }
 
 /// Calls `each(slot, hash)` for the value of every pair.
-fn hashes(input: &Input, pairs: Pairs<'_>, mut each: impl FnMut(usize, u64)) -> Result<(), AggregateError> {
+fn hashes(
+    input: &Input,
+    pairs: Pairs<'_>,
+    mut each: impl FnMut(usize, u64),
+) -> Result<(), AggregateError> {
     const NAME: &str = "approx_distinct";
-    let values = input.values.as_ref().ok_or(AggregateError::Unsupported { function: NAME, data_type: DataType::Null })?;
+    let values = input.values.as_ref().ok_or(AggregateError::Unsupported {
+        function: NAME,
+        data_type: DataType::Null,
+    })?;
     match values.data_type() {
         DataType::Utf8 => {
             let values: &StringArray = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(values.value(row).as_bytes())));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(values.value(row).as_bytes()))
+            });
         }
         DataType::Binary => {
             let values: &BinaryArray = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(values.value(row))));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(values.value(row)))
+            });
         }
         DataType::Int64 => {
             let values: &Int64Array = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(&values.value(row).to_le_bytes())));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(&values.value(row).to_le_bytes()))
+            });
         }
         DataType::Timestamp(TimeUnit::Millisecond, None) => {
             let values: &PrimitiveArray<TimestampMillisecondType> = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(&values.value(row).to_le_bytes())));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(&values.value(row).to_le_bytes()))
+            });
         }
         DataType::Decimal128(..) => {
             let values: &PrimitiveArray<Decimal128Type> = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(&values.value(row).to_le_bytes())));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(&values.value(row).to_le_bytes()))
+            });
         }
         DataType::Float64 => {
             let values: &Float64Array = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(&same_bits(values.value(row)).to_le_bytes())));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(&same_bits(values.value(row)).to_le_bytes()))
+            });
         }
         DataType::Boolean => {
             let values: &BooleanArray = argument(input, NAME)?;
-            for_each(input, pairs, |row, slot| each(slot, xxh3_64(&[u8::from(values.value(row))])));
+            for_each(input, pairs, |row, slot| {
+                each(slot, xxh3_64(&[u8::from(values.value(row))]))
+            });
         }
-        other => return Err(AggregateError::Unsupported { function: NAME, data_type: other.clone() }),
+        other => {
+            return Err(AggregateError::Unsupported {
+                function: NAME,
+                data_type: other.clone(),
+            });
+        }
     }
     Ok(())
 }
 
 /// Equal numbers as equal bits: one zero, one NaN.
 fn same_bits(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value + 0.0 }
+    if value.is_nan() {
+        f64::NAN
+    } else {
+        value + 0.0
+    }
 }
 
 impl Accumulator for ApproxDistinct {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize_with(slots.max(self.groups.len()), Sketch::default);
+        self.groups
+            .resize_with(slots.max(self.groups.len()), Sketch::default);
     }
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
@@ -226,12 +275,19 @@ impl Accumulator for ApproxDistinct {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = Sketch::default());
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = Sketch::default());
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let counts = slots.iter().map(|slot| self.groups[*slot as usize].count() as i64);
-        Ok(Finished::all(cast(Arc::new(Int64Array::from_iter_values(counts)), &self.result)?))
+        let counts = slots
+            .iter()
+            .map(|slot| self.groups[*slot as usize].count() as i64);
+        Ok(Finished::all(cast(
+            Arc::new(Int64Array::from_iter_values(counts)),
+            &self.result,
+        )?))
     }
 
     fn state_types(&self) -> Vec<DataType> {
@@ -240,17 +296,22 @@ impl Accumulator for ApproxDistinct {
 
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
         let mut column = BinaryBuilder::new();
-        slots.iter().for_each(|slot| column.append_value(self.groups[*slot as usize].to_bytes()));
+        slots
+            .iter()
+            .for_each(|slot| column.append_value(self.groups[*slot as usize].to_bytes()));
         Ok(vec![Arc::new(column.finish())])
     }
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         let sketches: &BinaryArray = saved(state, 0, slots.len(), "approx_distinct")?;
         for (slot, bytes) in slots.iter().zip(sketches) {
-            self.groups[*slot as usize] = bytes.and_then(Sketch::from_bytes).ok_or_else(|| AggregateError::State {
-                function: "approx_distinct",
-                reason: "a sketch is damaged".into(),
-            })?;
+            self.groups[*slot as usize] =
+                bytes
+                    .and_then(Sketch::from_bytes)
+                    .ok_or_else(|| AggregateError::State {
+                        function: "approx_distinct",
+                        reason: "a sketch is damaged".into(),
+                    })?;
         }
         Ok(())
     }

@@ -24,18 +24,35 @@ impl Side {
     }
 }
 
-pub fn extreme(argument: DataType, result: DataType, side: Side) -> Result<Box<dyn Accumulator>, AggregateError> {
+pub fn extreme(
+    argument: DataType,
+    result: DataType,
+    side: Side,
+) -> Result<Box<dyn Accumulator>, AggregateError> {
     use DataType::*;
     Ok(match argument {
         Int64 => Box::new(Numbers::<Int64Type>::new(argument, result, side)),
         Float64 => Box::new(Numbers::<Float64Type>::new(argument, result, side)),
         Decimal128(..) => Box::new(Numbers::<Decimal128Type>::new(argument, result, side)),
-        Timestamp(TimeUnit::Millisecond, None) => {
-            Box::new(Numbers::<TimestampMillisecondType>::new(argument, result, side))
+        Timestamp(TimeUnit::Millisecond, None) => Box::new(
+            Numbers::<TimestampMillisecondType>::new(argument, result, side),
+        ),
+        Utf8 | Binary => Box::new(Texts {
+            argument,
+            result,
+            side,
+            groups: Vec::new(),
+        }),
+        Boolean => Box::new(Truths {
+            side,
+            groups: Vec::new(),
+        }),
+        data_type => {
+            return Err(AggregateError::Unsupported {
+                function: "min or max",
+                data_type,
+            });
         }
-        Utf8 | Binary => Box::new(Texts { argument, result, side, groups: Vec::new() }),
-        Boolean => Box::new(Truths { side, groups: Vec::new() }),
-        data_type => return Err(AggregateError::Unsupported { function: "min or max", data_type }),
     })
 }
 
@@ -83,7 +100,12 @@ struct Numbers<P: ArrowPrimitiveType> {
 
 impl<P: ArrowPrimitiveType> Numbers<P> {
     fn new(argument: DataType, result: DataType, side: Side) -> Self {
-        Numbers { argument, result, side, groups: Vec::new() }
+        Numbers {
+            argument,
+            result,
+            side,
+            groups: Vec::new(),
+        }
     }
 
     fn column(&self, slots: &[Slot]) -> ArrayRef {
@@ -111,7 +133,9 @@ where
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
         let values = argument::<PrimitiveArray<P>>(input, "min or max")?.values();
         let wanted = self.side.wanted();
-        for_each(input, pairs, |row, slot| offer(&mut self.groups[slot], values[row].canonical(), wanted));
+        for_each(input, pairs, |row, slot| {
+            offer(&mut self.groups[slot], values[row].canonical(), wanted)
+        });
         Ok(())
     }
 
@@ -122,7 +146,9 @@ where
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = None);
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = None);
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
@@ -139,7 +165,10 @@ where
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         let values: &PrimitiveArray<P> = saved(state, 0, slots.len(), "min or max")?;
-        slots.iter().zip(values).for_each(|(slot, value)| self.groups[*slot as usize] = value);
+        slots
+            .iter()
+            .zip(values)
+            .for_each(|(slot, value)| self.groups[*slot as usize] = value);
         Ok(())
     }
 
@@ -165,7 +194,10 @@ impl Texts {
     }
 
     fn column(&self, slots: &[Slot]) -> Result<ArrayRef, AggregateError> {
-        let bytes: BinaryArray = slots.iter().map(|slot| self.groups[*slot as usize].as_deref()).collect();
+        let bytes: BinaryArray = slots
+            .iter()
+            .map(|slot| self.groups[*slot as usize].as_deref())
+            .collect();
         Ok(match self.argument {
             DataType::Utf8 => Arc::new(StringArray::try_from_binary(bytes)?),
             _ => Arc::new(bytes),
@@ -181,10 +213,14 @@ impl Accumulator for Texts {
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
         if let DataType::Utf8 = self.argument {
             let values: &StringArray = argument(input, "min or max")?;
-            for_each(input, pairs, |row, slot| self.offer(slot, values.value(row).as_bytes()));
+            for_each(input, pairs, |row, slot| {
+                self.offer(slot, values.value(row).as_bytes())
+            });
         } else {
             let values: &BinaryArray = argument(input, "min or max")?;
-            for_each(input, pairs, |row, slot| self.offer(slot, values.value(row)));
+            for_each(input, pairs, |row, slot| {
+                self.offer(slot, values.value(row))
+            });
         }
         Ok(())
     }
@@ -196,7 +232,9 @@ impl Accumulator for Texts {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = None);
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = None);
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
@@ -213,7 +251,10 @@ impl Accumulator for Texts {
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         let mut put = |values: &mut dyn Iterator<Item = Option<&[u8]>>| {
-            slots.iter().zip(values).for_each(|(slot, value)| self.groups[*slot as usize] = value.map(Into::into));
+            slots
+                .iter()
+                .zip(values)
+                .for_each(|(slot, value)| self.groups[*slot as usize] = value.map(Into::into));
         };
         match self.argument {
             DataType::Utf8 => {
@@ -247,7 +288,12 @@ impl Truths {
     }
 
     fn column(&self, slots: &[Slot]) -> ArrayRef {
-        Arc::new(slots.iter().map(|slot| self.groups[*slot as usize]).collect::<BooleanArray>())
+        Arc::new(
+            slots
+                .iter()
+                .map(|slot| self.groups[*slot as usize])
+                .collect::<BooleanArray>(),
+        )
     }
 }
 
@@ -258,7 +304,9 @@ impl Accumulator for Truths {
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
         let values: &BooleanArray = argument(input, "min or max")?;
-        for_each(input, pairs, |row, slot| self.offer(slot, values.value(row)));
+        for_each(input, pairs, |row, slot| {
+            self.offer(slot, values.value(row))
+        });
         Ok(())
     }
 
@@ -269,7 +317,9 @@ impl Accumulator for Truths {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = None);
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = None);
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
@@ -286,7 +336,10 @@ impl Accumulator for Truths {
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         let values: &BooleanArray = saved(state, 0, slots.len(), "min or max")?;
-        slots.iter().zip(values).for_each(|(slot, value)| self.groups[*slot as usize] = value);
+        slots
+            .iter()
+            .zip(values)
+            .for_each(|(slot, value)| self.groups[*slot as usize] = value);
         Ok(())
     }
 

@@ -27,7 +27,11 @@ pub struct ApproxPercentile {
 impl ApproxPercentile {
     /// `quantile` is 0..=1; beyond is taken as the nearer end.
     pub fn new(quantile: f64, result: DataType) -> Self {
-        ApproxPercentile { quantile: quantile.clamp(0.0, 1.0), result, groups: Vec::new() }
+        ApproxPercentile {
+            quantile: quantile.clamp(0.0, 1.0),
+            result,
+            groups: Vec::new(),
+        }
     }
 }
 
@@ -98,33 +102,44 @@ impl Buckets {
         let (entries, rest) = bytes.as_chunks::<12>();
         let entry = |bytes: &[u8; 12]| {
             let (bucket, count) = bytes.split_at(4);
-            Some((i32::from_le_bytes(bucket.try_into().ok()?), u64::from_le_bytes(count.try_into().ok()?)))
+            Some((
+                i32::from_le_bytes(bucket.try_into().ok()?),
+                u64::from_le_bytes(count.try_into().ok()?),
+            ))
         };
         let buckets: Vec<(i32, u64)> = entries.iter().map(entry).collect::<Option<_>>()?;
-        let sorted = buckets.is_sorted_by(|a, b| a.0 < b.0) && buckets.first().is_none_or(|first| first.0 > i32::MIN);
+        let sorted = buckets.is_sorted_by(|a, b| a.0 < b.0)
+            && buckets.first().is_none_or(|first| first.0 > i32::MIN);
         (rest.is_empty() && sorted).then_some(Buckets(buckets))
     }
 }
 
 impl Accumulator for ApproxPercentile {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize_with(slots.max(self.groups.len()), Buckets::default);
+        self.groups
+            .resize_with(slots.max(self.groups.len()), Buckets::default);
     }
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
         let values = argument::<Float64Array>(input, "approx_percentile")?.values();
-        for_each(input, pairs, |row, slot| self.groups[slot].add(bucket(values[row]), 1));
+        for_each(input, pairs, |row, slot| {
+            self.groups[slot].add(bucket(values[row]), 1)
+        });
         Ok(())
     }
 
     fn merge(&mut self, from: Slot, into: Slot) {
         let from = std::mem::take(&mut self.groups[from as usize]);
         let into = &mut self.groups[into as usize];
-        from.0.into_iter().for_each(|(bucket, count)| into.add(bucket, count));
+        from.0
+            .into_iter()
+            .for_each(|(bucket, count)| into.add(bucket, count));
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = Buckets::default());
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = Buckets::default());
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
@@ -132,9 +147,15 @@ impl Accumulator for ApproxPercentile {
         let values: Vec<Option<f64>> = match self.result {
             // An integer's percentile is the nearest integer.
             DataType::Float64 | DataType::Float32 => slots.iter().map(value).collect(),
-            _ => slots.iter().map(|slot| value(slot).map(f64::round)).collect(),
+            _ => slots
+                .iter()
+                .map(|slot| value(slot).map(f64::round))
+                .collect(),
         };
-        Ok(Finished::all(cast(Arc::new(Float64Array::from(values)), &self.result)?))
+        Ok(Finished::all(cast(
+            Arc::new(Float64Array::from(values)),
+            &self.result,
+        )?))
     }
 
     fn state_types(&self) -> Vec<DataType> {
@@ -143,23 +164,32 @@ impl Accumulator for ApproxPercentile {
 
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
         let mut column = BinaryBuilder::new();
-        slots.iter().for_each(|slot| column.append_value(self.groups[*slot as usize].to_bytes()));
+        slots
+            .iter()
+            .for_each(|slot| column.append_value(self.groups[*slot as usize].to_bytes()));
         Ok(vec![Arc::new(column.finish())])
     }
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         let sketches: &BinaryArray = saved(state, 0, slots.len(), "approx_percentile")?;
         for (slot, bytes) in slots.iter().zip(sketches) {
-            self.groups[*slot as usize] = bytes.and_then(Buckets::from_bytes).ok_or_else(|| AggregateError::State {
-                function: "approx_percentile",
-                reason: "a sketch is damaged".into(),
-            })?;
+            self.groups[*slot as usize] =
+                bytes
+                    .and_then(Buckets::from_bytes)
+                    .ok_or_else(|| AggregateError::State {
+                        function: "approx_percentile",
+                        reason: "a sketch is damaged".into(),
+                    })?;
         }
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        let buckets: usize = self.groups.iter().map(|group| group.0.capacity() * size_of::<(i32, u64)>()).sum();
+        let buckets: usize = self
+            .groups
+            .iter()
+            .map(|group| group.0.capacity() * size_of::<(i32, u64)>())
+            .sum();
         buckets + self.groups.capacity() * size_of::<Buckets>()
     }
 }

@@ -46,7 +46,8 @@ impl Moments {
 
 impl Accumulator for Stddev {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize(slots.max(self.groups.len()), Moments::default());
+        self.groups
+            .resize(slots.max(self.groups.len()), Moments::default());
     }
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
@@ -61,11 +62,15 @@ impl Accumulator for Stddev {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = Moments::default());
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = Moments::default());
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let values = slots.iter().map(|slot| self.groups[*slot as usize].deviation());
+        let values = slots
+            .iter()
+            .map(|slot| self.groups[*slot as usize].deviation());
         Ok(Finished::all(Arc::new(Float64Array::from_iter(values))))
     }
 
@@ -76,9 +81,15 @@ impl Accumulator for Stddev {
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
         let groups = || slots.iter().map(|slot| self.groups[*slot as usize]);
         Ok(vec![
-            Arc::new(UInt64Array::from_iter_values(groups().map(|group| group.count))),
-            Arc::new(Float64Array::from_iter_values(groups().map(|group| group.mean))),
-            Arc::new(Float64Array::from_iter_values(groups().map(|group| group.squares))),
+            Arc::new(UInt64Array::from_iter_values(
+                groups().map(|group| group.count),
+            )),
+            Arc::new(Float64Array::from_iter_values(
+                groups().map(|group| group.mean),
+            )),
+            Arc::new(Float64Array::from_iter_values(
+                groups().map(|group| group.squares),
+            )),
         ])
     }
 
@@ -87,8 +98,11 @@ impl Accumulator for Stddev {
         let means: &Float64Array = saved(state, 1, slots.len(), "stddev")?;
         let squares: &Float64Array = saved(state, 2, slots.len(), "stddev")?;
         for (at, slot) in slots.iter().enumerate() {
-            self.groups[*slot as usize] =
-                Moments { count: counts.value(at), mean: means.value(at), squares: squares.value(at) };
+            self.groups[*slot as usize] = Moments {
+                count: counts.value(at),
+                mean: means.value(at),
+                squares: squares.value(at),
+            };
         }
         Ok(())
     }

@@ -26,12 +26,21 @@ fn numeric(
     outcome: Outcome,
 ) -> Result<Box<dyn Accumulator>, AggregateError> {
     Ok(match argument {
-        DataType::Int64 => Box::new(Totals::<Int64Type, Exact>::new(function, 0, result, outcome)),
-        DataType::Decimal128(_, scale) => {
-            Box::new(Totals::<Decimal128Type, Exact>::new(function, scale, result, outcome))
+        DataType::Int64 => Box::new(Totals::<Int64Type, Exact>::new(
+            function, 0, result, outcome,
+        )),
+        DataType::Decimal128(_, scale) => Box::new(Totals::<Decimal128Type, Exact>::new(
+            function, scale, result, outcome,
+        )),
+        DataType::Float64 => Box::new(Totals::<Float64Type, Compensated>::new(
+            function, 0, result, outcome,
+        )),
+        data_type => {
+            return Err(AggregateError::Unsupported {
+                function,
+                data_type,
+            });
         }
-        DataType::Float64 => Box::new(Totals::<Float64Type, Compensated>::new(function, 0, result, outcome)),
-        data_type => return Err(AggregateError::Unsupported { function, data_type }),
     })
 }
 
@@ -47,7 +56,11 @@ trait Total<N>: Copy + Default + Send {
     fn add(&mut self, value: N);
     fn merge(&mut self, other: Self);
     fn save(totals: impl Iterator<Item = Self>) -> Result<Vec<ArrayRef>, AggregateError>;
-    fn load(state: &[ArrayRef], rows: usize, function: &'static str) -> Result<Vec<Self>, AggregateError>;
+    fn load(
+        state: &[ArrayRef],
+        rows: usize,
+        function: &'static str,
+    ) -> Result<Vec<Self>, AggregateError>;
     fn finish(
         totals: &[Counted<Self>],
         outcome: Outcome,
@@ -75,7 +88,14 @@ struct Totals<P, T> {
 
 impl<P, T> Totals<P, T> {
     fn new(function: &'static str, scale: i8, result: DataType, outcome: Outcome) -> Self {
-        Totals { function, scale, result, outcome, groups: Vec::new(), argument: PhantomData }
+        Totals {
+            function,
+            scale,
+            result,
+            outcome,
+            groups: Vec::new(),
+            argument: PhantomData,
+        }
     }
 }
 
@@ -85,7 +105,8 @@ where
     T: Total<P::Native>,
 {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize(slots.max(self.groups.len()), Counted::default());
+        self.groups
+            .resize(slots.max(self.groups.len()), Counted::default());
     }
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
@@ -106,12 +127,23 @@ where
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = Counted::default());
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = Counted::default());
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let totals: Vec<_> = slots.iter().map(|slot| self.groups[*slot as usize]).collect();
-        T::finish(&totals, self.outcome, self.scale, &self.result, self.function)
+        let totals: Vec<_> = slots
+            .iter()
+            .map(|slot| self.groups[*slot as usize])
+            .collect();
+        T::finish(
+            &totals,
+            self.outcome,
+            self.scale,
+            &self.result,
+            self.function,
+        )
     }
 
     fn state_types(&self) -> Vec<DataType> {
@@ -123,7 +155,9 @@ where
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
         let groups = || slots.iter().map(|slot| self.groups[*slot as usize]);
         let mut columns = T::save(groups().map(|group| group.total))?;
-        columns.push(Arc::new(UInt64Array::from_iter_values(groups().map(|group| group.count))));
+        columns.push(Arc::new(UInt64Array::from_iter_values(
+            groups().map(|group| group.count),
+        )));
         Ok(columns)
     }
 
@@ -131,7 +165,10 @@ where
         let totals = T::load(state, slots.len(), self.function)?;
         let counts: &UInt64Array = saved(state, 2, slots.len(), self.function)?;
         for ((slot, total), count) in slots.iter().zip(totals).zip(counts.values()) {
-            self.groups[*slot as usize] = Counted { total, count: *count };
+            self.groups[*slot as usize] = Counted {
+                total,
+                count: *count,
+            };
         }
         Ok(())
     }
@@ -169,7 +206,10 @@ impl Exact {
 }
 
 impl<N: Into<i128>> Total<N> for Exact {
-    const STATE: [DataType; 2] = [DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0), DataType::Int64];
+    const STATE: [DataType; 2] = [
+        DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
+        DataType::Int64,
+    ];
 
     #[inline]
     fn add(&mut self, value: N) {
@@ -182,16 +222,30 @@ impl<N: Into<i128>> Total<N> for Exact {
     }
 
     fn save(totals: impl Iterator<Item = Self>) -> Result<Vec<ArrayRef>, AggregateError> {
-        let (low, carry): (Vec<i128>, Vec<i64>) = totals.map(|total| (total.low, total.carry)).unzip();
+        let (low, carry): (Vec<i128>, Vec<i64>) =
+            totals.map(|total| (total.low, total.carry)).unzip();
         // The type carries 128 bits; its precision, which these bits may exceed, is not checked.
-        let low = Decimal128Array::from(low).with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?;
+        let low =
+            Decimal128Array::from(low).with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?;
         Ok(vec![Arc::new(low), Arc::new(Int64Array::from(carry))])
     }
 
-    fn load(state: &[ArrayRef], rows: usize, function: &'static str) -> Result<Vec<Self>, AggregateError> {
+    fn load(
+        state: &[ArrayRef],
+        rows: usize,
+        function: &'static str,
+    ) -> Result<Vec<Self>, AggregateError> {
         let low: &Decimal128Array = saved(state, 0, rows, function)?;
         let carry: &Int64Array = saved(state, 1, rows, function)?;
-        Ok(low.values().iter().zip(carry.values()).map(|(low, carry)| Exact { low: *low, carry: *carry }).collect())
+        Ok(low
+            .values()
+            .iter()
+            .zip(carry.values())
+            .map(|(low, carry)| Exact {
+                low: *low,
+                carry: *carry,
+            })
+            .collect())
     }
 
     fn finish(
@@ -201,14 +255,21 @@ impl<N: Into<i128>> Total<N> for Exact {
         result: &DataType,
         function: &'static str,
     ) -> Result<Finished, AggregateError> {
-        let unsupported = || AggregateError::Unsupported { function, data_type: result.clone() };
+        let unsupported = || AggregateError::Unsupported {
+            function,
+            data_type: result.clone(),
+        };
         if let DataType::Float64 = result {
             let divisor = |count: u64| match outcome {
                 Outcome::Sum => 1.0,
                 Outcome::Average => count as f64,
             };
-            let scaled = |group: &Counted<Exact>| group.total.as_f64() / 10f64.powi(scale.into()) / divisor(group.count);
-            let values = totals.iter().map(|group| (group.count > 0).then(|| scaled(group)));
+            let scaled = |group: &Counted<Exact>| {
+                group.total.as_f64() / 10f64.powi(scale.into()) / divisor(group.count)
+            };
+            let values = totals
+                .iter()
+                .map(|group| (group.count > 0).then(|| scaled(group)));
             return Ok(Finished::all(Arc::new(Float64Array::from_iter(values))));
         }
         let (precision, target) = match result {
@@ -224,7 +285,8 @@ impl<N: Into<i128>> Total<N> for Exact {
                 if group.count == 0 {
                     return None;
                 }
-                let value = exact_result(group, outcome, scale, target).filter(|value| fits(*value, precision, result));
+                let value = exact_result(group, outcome, scale, target)
+                    .filter(|value| fits(*value, precision, result));
                 if value.is_none() {
                     failed.push((at, format!("Overflow: {function} does not fit {result}")));
                 }
@@ -232,11 +294,15 @@ impl<N: Into<i128>> Total<N> for Exact {
             })
             .collect();
         let values: ArrayRef = match result {
-            DataType::Int64 => Arc::new(Int64Array::from_iter(values.iter().map(|value| value.map(|value| value as i64)))),
-            DataType::UInt64 => {
-                Arc::new(UInt64Array::from_iter(values.iter().map(|value| value.map(|value| value as u64))))
+            DataType::Int64 => Arc::new(Int64Array::from_iter(
+                values.iter().map(|value| value.map(|value| value as i64)),
+            )),
+            DataType::UInt64 => Arc::new(UInt64Array::from_iter(
+                values.iter().map(|value| value.map(|value| value as u64)),
+            )),
+            _ => {
+                Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, target)?)
             }
-            _ => Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, target)?),
         };
         Ok(Finished { values, failed })
     }
@@ -271,7 +337,9 @@ fn fits(value: i128, precision: u8, result: &DataType) -> bool {
     match result {
         DataType::Int64 => i64::try_from(value).is_ok(),
         DataType::UInt64 => u64::try_from(value).is_ok(),
-        _ => 10u128.checked_pow(precision.into()).is_none_or(|bound| value.unsigned_abs() < bound),
+        _ => 10u128
+            .checked_pow(precision.into())
+            .is_none_or(|bound| value.unsigned_abs() < bound),
     }
 }
 
@@ -314,13 +382,28 @@ impl Total<f64> for Compensated {
 
     fn save(totals: impl Iterator<Item = Self>) -> Result<Vec<ArrayRef>, AggregateError> {
         let (sum, lost): (Vec<f64>, Vec<f64>) = totals.map(|total| (total.sum, total.lost)).unzip();
-        Ok(vec![Arc::new(Float64Array::from(sum)), Arc::new(Float64Array::from(lost))])
+        Ok(vec![
+            Arc::new(Float64Array::from(sum)),
+            Arc::new(Float64Array::from(lost)),
+        ])
     }
 
-    fn load(state: &[ArrayRef], rows: usize, function: &'static str) -> Result<Vec<Self>, AggregateError> {
+    fn load(
+        state: &[ArrayRef],
+        rows: usize,
+        function: &'static str,
+    ) -> Result<Vec<Self>, AggregateError> {
         let sum: &Float64Array = saved(state, 0, rows, function)?;
         let lost: &Float64Array = saved(state, 1, rows, function)?;
-        Ok(sum.values().iter().zip(lost.values()).map(|(sum, lost)| Compensated { sum: *sum, lost: *lost }).collect())
+        Ok(sum
+            .values()
+            .iter()
+            .zip(lost.values())
+            .map(|(sum, lost)| Compensated {
+                sum: *sum,
+                lost: *lost,
+            })
+            .collect())
     }
 
     fn finish(
@@ -334,7 +417,12 @@ impl Total<f64> for Compensated {
             Outcome::Sum => group.total.value(),
             Outcome::Average => group.total.value() / group.count as f64,
         };
-        let values = totals.iter().map(|group| (group.count > 0).then(|| value(group)));
-        Ok(Finished::all(cast(Arc::new(Float64Array::from_iter(values)), result)?))
+        let values = totals
+            .iter()
+            .map(|group| (group.count > 0).then(|| value(group)));
+        Ok(Finished::all(cast(
+            Arc::new(Float64Array::from_iter(values)),
+            result,
+        )?))
     }
 }

@@ -18,30 +18,49 @@ struct Codec {
 impl Codec {
     fn new(data_type: DataType) -> Result<Self, AggregateError> {
         let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
-        Ok(Codec { data_type, converter })
+        Ok(Codec {
+            data_type,
+            converter,
+        })
     }
 
     /// The values that pairs speak of. Returns too the row of each pair in the result.
-    fn encode<'a>(&self, values: &ArrayRef, rows: &'a [u32]) -> Result<(Rows, Option<&'a [u32]>), AggregateError> {
+    fn encode<'a>(
+        &self,
+        values: &ArrayRef,
+        rows: &'a [u32],
+    ) -> Result<(Rows, Option<&'a [u32]>), AggregateError> {
         if rows.len() >= values.len() {
-            return Ok((self.converter.convert_columns(std::slice::from_ref(values))?, Some(rows)));
+            return Ok((
+                self.converter
+                    .convert_columns(std::slice::from_ref(values))?,
+                Some(rows),
+            ));
         }
         let spoken_of = take(values, &UInt32Array::from(rows.to_vec()), None)?;
         Ok((self.converter.convert_columns(&[spoken_of])?, None))
     }
 
     fn encode_all(&self, values: &ArrayRef) -> Result<Rows, AggregateError> {
-        Ok(self.converter.convert_columns(std::slice::from_ref(values))?)
+        Ok(self
+            .converter
+            .convert_columns(std::slice::from_ref(values))?)
     }
 
     /// Nulls where there is no value.
-    fn decode<'a>(&self, values: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Result<ArrayRef, AggregateError> {
+    fn decode<'a>(
+        &self,
+        values: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    ) -> Result<ArrayRef, AggregateError> {
         let null = self.encode_all(&arrow::array::new_null_array(&self.data_type, 1))?;
         let parser = self.converter.parser();
         let null = null.row(0).owned();
         let rows = values.map(|value| value.map_or(null.row(), |bytes| parser.parse(bytes)));
         let mut columns = self.converter.convert_rows(rows)?;
-        columns.pop().ok_or_else(|| AggregateError::Unsupported { function: "value", data_type: self.data_type.clone() })
+        columns.pop().ok_or_else(|| AggregateError::Unsupported {
+            function: "value",
+            data_type: self.data_type.clone(),
+        })
     }
 }
 
@@ -65,7 +84,11 @@ struct Picked {
 
 impl Pick {
     pub fn new(argument: DataType, end: End) -> Result<Self, AggregateError> {
-        Ok(Pick { end, codec: Codec::new(argument)?, groups: Vec::new() })
+        Ok(Pick {
+            end,
+            codec: Codec::new(argument)?,
+            groups: Vec::new(),
+        })
     }
 
     fn wins(end: End, place: (Millis, u64), held: (Millis, u64)) -> bool {
@@ -78,7 +101,8 @@ impl Pick {
 
 impl Accumulator for Pick {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize_with(slots.max(self.groups.len()), || None);
+        self.groups
+            .resize_with(slots.max(self.groups.len()), || None);
     }
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
@@ -98,14 +122,21 @@ impl Accumulator for Pick {
                     held.value.clear();
                     held.value.extend_from_slice(value().data());
                 }
-                empty => *empty = Some(Picked { place, value: value().data().to_vec() }),
+                empty => {
+                    *empty = Some(Picked {
+                        place,
+                        value: value().data().to_vec(),
+                    })
+                }
             }
         }
         Ok(())
     }
 
     fn merge(&mut self, from: Slot, into: Slot) {
-        let Some(from) = self.groups[from as usize].take() else { return };
+        let Some(from) = self.groups[from as usize].take() else {
+            return;
+        };
         let into = &mut self.groups[into as usize];
         match into {
             Some(held) if !Self::wins(self.end, from.place, held.place) => {}
@@ -114,23 +145,47 @@ impl Accumulator for Pick {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = None);
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = None);
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let values = slots.iter().map(|slot| self.groups[*slot as usize].as_ref().map(|picked| picked.value.as_slice()));
+        let values = slots.iter().map(|slot| {
+            self.groups[*slot as usize]
+                .as_ref()
+                .map(|picked| picked.value.as_slice())
+        });
         Ok(Finished::all(self.codec.decode(values)?))
     }
 
     fn state_types(&self) -> Vec<DataType> {
-        vec![DataType::Int64, DataType::UInt64, self.codec.data_type.clone()]
+        vec![
+            DataType::Int64,
+            DataType::UInt64,
+            self.codec.data_type.clone(),
+        ]
     }
 
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let places = || slots.iter().map(|slot| self.groups[*slot as usize].as_ref().map(|picked| picked.place));
+        let places = || {
+            slots.iter().map(|slot| {
+                self.groups[*slot as usize]
+                    .as_ref()
+                    .map(|picked| picked.place)
+            })
+        };
         Ok(vec![
-            Arc::new(places().map(|place| place.map(|place| place.0)).collect::<Int64Array>()),
-            Arc::new(places().map(|place| place.map(|place| place.1)).collect::<UInt64Array>()),
+            Arc::new(
+                places()
+                    .map(|place| place.map(|place| place.0))
+                    .collect::<Int64Array>(),
+            ),
+            Arc::new(
+                places()
+                    .map(|place| place.map(|place| place.1))
+                    .collect::<UInt64Array>(),
+            ),
             self.finish(slots)?.values,
         ])
     }
@@ -151,7 +206,12 @@ impl Accumulator for Pick {
     }
 
     fn bytes(&self) -> usize {
-        let values: usize = self.groups.iter().flatten().map(|picked| picked.value.capacity()).sum();
+        let values: usize = self
+            .groups
+            .iter()
+            .flatten()
+            .map(|picked| picked.value.capacity())
+            .sum();
         values + self.groups.capacity() * size_of::<Option<Picked>>()
     }
 }
@@ -168,10 +228,16 @@ pub struct ArrayAgg {
 impl ArrayAgg {
     pub fn new(argument: DataType, result: DataType, limit: usize) -> Result<Self, AggregateError> {
         match result {
-            DataType::List(item) if *item.data_type() == argument => {
-                Ok(ArrayAgg { limit, codec: Codec::new(argument)?, item, groups: Vec::new() })
-            }
-            data_type => Err(AggregateError::Unsupported { function: "array_agg", data_type }),
+            DataType::List(item) if *item.data_type() == argument => Ok(ArrayAgg {
+                limit,
+                codec: Codec::new(argument)?,
+                item,
+                groups: Vec::new(),
+            }),
+            data_type => Err(AggregateError::Unsupported {
+                function: "array_agg",
+                data_type,
+            }),
         }
     }
 
@@ -195,7 +261,8 @@ impl ArrayAgg {
 
 impl Accumulator for ArrayAgg {
     fn grow(&mut self, slots: usize) {
-        self.groups.resize_with(slots.max(self.groups.len()), Vec::new);
+        self.groups
+            .resize_with(slots.max(self.groups.len()), Vec::new);
     }
 
     fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
@@ -221,14 +288,27 @@ impl Accumulator for ArrayAgg {
     }
 
     fn reset(&mut self, slots: &[Slot]) {
-        slots.iter().for_each(|slot| self.groups[*slot as usize] = Vec::new());
+        slots
+            .iter()
+            .for_each(|slot| self.groups[*slot as usize] = Vec::new());
     }
 
     fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let bytes: Vec<Option<&[u8]>> = self.items(slots).map(|(_, bytes)| Some(bytes.as_ref())).collect();
+        let bytes: Vec<Option<&[u8]>> = self
+            .items(slots)
+            .map(|(_, bytes)| Some(bytes.as_ref()))
+            .collect();
         let values = self.codec.decode(bytes.into_iter())?;
-        let present = slots.iter().map(|slot| !self.groups[*slot as usize].is_empty()).collect();
-        let list = ListArray::try_new(self.item.clone(), self.offsets(slots)?, values, Some(NullBuffer::new(present)))?;
+        let present = slots
+            .iter()
+            .map(|slot| !self.groups[*slot as usize].is_empty())
+            .collect();
+        let list = ListArray::try_new(
+            self.item.clone(),
+            self.offsets(slots)?,
+            values,
+            Some(NullBuffer::new(present)),
+        )?;
         Ok(Finished::all(Arc::new(list)))
     }
 
@@ -238,37 +318,61 @@ impl Accumulator for ArrayAgg {
     }
 
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let bytes: Vec<Option<&[u8]>> = self.items(slots).map(|(_, bytes)| Some(bytes.as_ref())).collect();
+        let bytes: Vec<Option<&[u8]>> = self
+            .items(slots)
+            .map(|(_, bytes)| Some(bytes.as_ref()))
+            .collect();
         let values = self.codec.decode(bytes.into_iter())?;
-        let sequences = UInt64Array::from_iter_values(self.items(slots).map(|(sequence, _)| *sequence));
+        let sequences =
+            UInt64Array::from_iter_values(self.items(slots).map(|(sequence, _)| *sequence));
         let list = |values: ArrayRef| -> Result<ArrayRef, AggregateError> {
             let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-            Ok(Arc::new(ListArray::try_new(item, self.offsets(slots)?, values, None)?))
+            Ok(Arc::new(ListArray::try_new(
+                item,
+                self.offsets(slots)?,
+                values,
+                None,
+            )?))
         };
         Ok(vec![list(Arc::new(sequences))?, list(values)?])
     }
 
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
         const NAME: &str = "array_agg";
-        let wrong = |reason: &str| AggregateError::State { function: NAME, reason: reason.into() };
+        let wrong = |reason: &str| AggregateError::State {
+            function: NAME,
+            reason: reason.into(),
+        };
         let sequences: &ListArray = saved(state, 0, slots.len(), NAME)?;
         let values: &ListArray = saved(state, 1, slots.len(), NAME)?;
         for (at, slot) in slots.iter().enumerate() {
             let (sequences, values) = (sequences.value(at), values.value(at));
-            let sequences = sequences.as_primitive_opt::<UInt64Type>().ok_or_else(|| wrong("places are no integers"))?;
-            let same = sequences.len() == values.len() && values.data_type() == &self.codec.data_type;
+            let sequences = sequences
+                .as_primitive_opt::<UInt64Type>()
+                .ok_or_else(|| wrong("places are no integers"))?;
+            let same =
+                sequences.len() == values.len() && values.data_type() == &self.codec.data_type;
             if !same || !sequences.values().is_sorted() {
                 return Err(wrong("values and places do not belong together"));
             }
             let values = self.codec.encode_all(&values)?;
-            self.groups[*slot as usize] =
-                sequences.values().iter().zip(&values).map(|(place, value)| (*place, value.data().into())).collect();
+            self.groups[*slot as usize] = sequences
+                .values()
+                .iter()
+                .zip(&values)
+                .map(|(place, value)| (*place, value.data().into()))
+                .collect();
         }
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        let values: usize = self.groups.iter().flatten().map(|(_, bytes)| bytes.len() + 24).sum();
+        let values: usize = self
+            .groups
+            .iter()
+            .flatten()
+            .map(|(_, bytes)| bytes.len() + 24)
+            .sum();
         values + self.groups.capacity() * size_of::<Vec<(u64, Box<[u8]>)>>()
     }
 }
@@ -283,14 +387,26 @@ struct Counted<'a> {
 impl Counted<'_> {
     fn counts(&self, row: usize) -> bool {
         self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
-            && self.filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
+            && self
+                .filter
+                .is_none_or(|filter| filter.is_valid(row) && filter.value(row))
     }
 }
 
-fn counted_values<'a>(input: &'a Input, function: &'static str) -> Result<Counted<'a>, AggregateError> {
-    let missing = AggregateError::Unsupported { function, data_type: DataType::Null };
+fn counted_values<'a>(
+    input: &'a Input,
+    function: &'static str,
+) -> Result<Counted<'a>, AggregateError> {
+    let missing = AggregateError::Unsupported {
+        function,
+        data_type: DataType::Null,
+    };
     let values = input.values.as_ref().ok_or(missing)?;
-    Ok(Counted { values, nulls: values.logical_nulls(), filter: input.filter.as_ref() })
+    Ok(Counted {
+        values,
+        nulls: values.logical_nulls(),
+        filter: input.filter.as_ref(),
+    })
 }
 
 fn typed<'a>(
@@ -300,6 +416,11 @@ fn typed<'a>(
     data_type: &DataType,
     function: &'static str,
 ) -> Result<&'a ArrayRef, AggregateError> {
-    let array = state.get(column).filter(|array| array.data_type() == data_type && array.len() == rows);
-    array.ok_or_else(|| AggregateError::State { function, reason: format!("column {column} is not {rows} {data_type}") })
+    let array = state
+        .get(column)
+        .filter(|array| array.data_type() == data_type && array.len() == rows);
+    array.ok_or_else(|| AggregateError::State {
+        function,
+        reason: format!("column {column} is not {rows} {data_type}"),
+    })
 }

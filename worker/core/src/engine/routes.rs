@@ -25,14 +25,25 @@ pub fn slots(nodes: usize) -> usize {
 /// Sinks that read from a stage, each with the feeds it takes.
 pub fn sinks(plan: &JobPlan, stage: usize) -> Vec<(usize, Vec<usize>)> {
     let feeds = |sink: usize| {
-        let from = plan.sinks[sink].from.iter().filter(|from| from.stage == stage);
+        let from = plan.sinks[sink]
+            .from
+            .iter()
+            .filter(|from| from.stage == stage);
         from.map(|from| slot_of(from.feed)).collect::<Vec<_>>()
     };
-    (0..plan.sinks.len()).map(|sink| (sink, feeds(sink))).filter(|(_, feeds)| !feeds.is_empty()).collect()
+    (0..plan.sinks.len())
+        .map(|sink| (sink, feeds(sink)))
+        .filter(|(_, feeds)| !feeds.is_empty())
+        .collect()
 }
 
 /// Exchanges that a stage feeds.
 pub fn exchanges(plan: &JobPlan, stage: usize) -> Vec<(usize, usize)> {
-    let from = plan.exchanges.iter().enumerate().filter(|(_, exchange)| exchange.from.stage == stage);
-    from.map(|(index, exchange)| (index, slot_of(exchange.from.feed))).collect()
+    let from = plan
+        .exchanges
+        .iter()
+        .enumerate()
+        .filter(|(_, exchange)| exchange.from.stage == stage);
+    from.map(|(index, exchange)| (index, slot_of(exchange.from.feed)))
+        .collect()
 }

@@ -18,14 +18,19 @@ pub enum LoadError {
     #[error("the checkpoint has no part `{0}`")]
     Missing(String),
     #[error("part `{name}` of the checkpoint: {source}")]
-    Part { name: String, source: Box<LoadError> },
+    Part {
+        name: String,
+        source: Box<LoadError>,
+    },
     #[error("it is cut short or not one of ours")]
     Torn,
     #[error("its header is damaged: {0}")]
     Header(#[from] serde_json::Error),
     #[error("its rows are damaged: {0}")]
     Arrow(#[from] ArrowError),
-    #[error("step `{step}` had other settings when the state was saved: its state cannot be used by this plan")]
+    #[error(
+        "step `{step}` had other settings when the state was saved: its state cannot be used by this plan"
+    )]
     Incompatible { step: String },
     #[error("step `{step}`: {source}")]
     Step { step: String, source: WindowError },
@@ -58,21 +63,38 @@ pub(super) fn save(task: &Task) -> Result<Vec<u8>, EngineError> {
     let mut body = Vec::new();
     for node in &task.nodes {
         if let Step::Window(window) = &node.step {
-            let batches = window.save().map_err(|source| EngineError::Window { step: node.plan.name.clone(), source })?;
+            let batches = window.save().map_err(|source| EngineError::Window {
+                step: node.plan.name.clone(),
+                source,
+            })?;
             let streams = batches
                 .iter()
                 .map(|batch| write(batch, &mut body))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| EngineError::Save(error.to_string()))?;
-            steps.push(SavedStep { name: node.plan.name.clone(), state_hash: node.plan.state_hash, streams });
+            steps.push(SavedStep {
+                name: node.plan.name.clone(),
+                state_hash: node.plan.state_hash,
+                streams,
+            });
         }
     }
     let intake = match &task.intake {
-        Intake::Source(source) => SavedIntake::Source { watermark: source.watermark.current() },
-        Intake::Exchange(exchange) => SavedIntake::Exchange { producers: exchange.watermark.producers().to_vec() },
+        Intake::Source(source) => SavedIntake::Source {
+            watermark: source.watermark.current(),
+        },
+        Intake::Exchange(exchange) => SavedIntake::Exchange {
+            producers: exchange.watermark.producers().to_vec(),
+        },
     };
-    let header = Header { position: task.position, ended: task.ended, intake, steps };
-    let header = serde_json::to_vec(&header).map_err(|error| EngineError::Save(error.to_string()))?;
+    let header = Header {
+        position: task.position,
+        ended: task.ended,
+        intake,
+        steps,
+    };
+    let header =
+        serde_json::to_vec(&header).map_err(|error| EngineError::Save(error.to_string()))?;
     let mut bytes = (header.len() as u32).to_le_bytes().to_vec();
     bytes.extend(header);
     bytes.extend(body);
@@ -93,7 +115,9 @@ pub(super) fn load(task: &mut Task, bytes: &[u8]) -> Result<(), LoadError> {
     let (header, mut body) = rest.split_at_checked(length).ok_or(LoadError::Torn)?;
     let header: Header = serde_json::from_slice(header)?;
     match (&mut task.intake, header.intake) {
-        (Intake::Source(source), SavedIntake::Source { watermark }) => source.watermark.advance(watermark),
+        (Intake::Source(source), SavedIntake::Source { watermark }) => {
+            source.watermark.advance(watermark)
+        }
         (Intake::Exchange(exchange), SavedIntake::Exchange { producers })
             if producers.len() == exchange.watermark.producers().len() =>
         {
@@ -105,19 +129,30 @@ pub(super) fn load(task: &mut Task, bytes: &[u8]) -> Result<(), LoadError> {
     task.ended = header.ended;
     let mut saved = header.steps.into_iter();
     for node in &mut task.nodes {
-        let Step::Window(window) = &mut node.step else { continue };
+        let Step::Window(window) = &mut node.step else {
+            continue;
+        };
         let step = saved.next().ok_or(LoadError::Torn)?;
         if step.name != node.plan.name || step.state_hash != node.plan.state_hash {
-            return Err(LoadError::Incompatible { step: node.plan.name.clone() });
+            return Err(LoadError::Incompatible {
+                step: node.plan.name.clone(),
+            });
         }
         let mut batches = Vec::new();
         for length in step.streams {
-            let (stream, rest) = body.split_at_checked(length as usize).ok_or(LoadError::Torn)?;
+            let (stream, rest) = body
+                .split_at_checked(length as usize)
+                .ok_or(LoadError::Torn)?;
             body = rest;
-            let batch = StreamReader::try_new(stream, None)?.next().ok_or(LoadError::Torn)??;
+            let batch = StreamReader::try_new(stream, None)?
+                .next()
+                .ok_or(LoadError::Torn)??;
             batches.push(batch);
         }
-        window.load(&batches).map_err(|source| LoadError::Step { step: node.plan.name.clone(), source })?;
+        window.load(&batches).map_err(|source| LoadError::Step {
+            step: node.plan.name.clone(),
+            source,
+        })?;
     }
     Ok(())
 }

@@ -31,14 +31,28 @@ const BATCH_BYTES: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("source `{source_name}`: event at {origin}, partition {partition}, offset {offset} is malformed ({reason}), and `onMalformed: Fail` says to stop; mend the event, or say `onMalformed: SideStream`")]
-    Malformed { source_name: String, origin: String, partition: u32, offset: i64, reason: String },
+    #[error(
+        "source `{source_name}`: event at {origin}, partition {partition}, offset {offset} is malformed ({reason}), and `onMalformed: Fail` says to stop; mend the event, or say `onMalformed: SideStream`"
+    )]
+    Malformed {
+        source_name: String,
+        origin: String,
+        partition: u32,
+        offset: i64,
+        reason: String,
+    },
     #[error("step `{step}`: {source}")]
     Window { step: String, source: WindowError },
     #[error("step `{step}`: {source}")]
-    Stateless { step: String, source: StatelessError },
+    Stateless {
+        step: String,
+        source: StatelessError,
+    },
     #[error("exchange into `{exchange}`: {source}")]
-    Exchange { exchange: String, source: ExchangeError },
+    Exchange {
+        exchange: String,
+        source: ExchangeError,
+    },
     #[error(transparent)]
     Rows(#[from] ExchangeError),
     #[error("decoding: {0}")]
@@ -149,7 +163,11 @@ struct ExchangeWriter {
 impl Task {
     pub fn new(plan: &JobPlan, layout: &Layout, id: TaskId) -> Result<Self, EngineError> {
         let stage = &plan.stages[id.stage];
-        let nodes = stage.nodes.iter().map(Node::new).collect::<Result<Vec<_>, _>>()?;
+        let nodes = stage
+            .nodes
+            .iter()
+            .map(Node::new)
+            .collect::<Result<Vec<_>, _>>()?;
         let sinks = routes::sinks(plan, id.stage).into_iter();
         let exchanges = routes::exchanges(plan, id.stage).into_iter();
         Ok(Task {
@@ -160,7 +178,9 @@ impl Task {
             intake: Intake::new(plan, layout, id)?,
             streams: vec![Vec::new(); slots(nodes.len())],
             nodes,
-            sinks: sinks.map(|(sink, feeds)| SinkWriter::new(plan, layout, sink, feeds)).collect::<Result<_, _>>()?,
+            sinks: sinks
+                .map(|(sink, feeds)| SinkWriter::new(plan, layout, sink, feeds))
+                .collect::<Result<_, _>>()?,
             exchanges: exchanges
                 .map(|(index, feed)| ExchangeWriter::new(plan, layout, index, feed))
                 .collect::<Result<_, _>>()?,
@@ -179,12 +199,21 @@ impl Task {
         match &mut self.intake {
             Intake::Source(source) => {
                 self.counters.rows_in += 1;
-                source.decoder.push(event.payload, event.offset, event.timestamp)?;
-                if source.decoder.len() >= BATCH_ROWS || source.decoder.bytes() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+                source
+                    .decoder
+                    .push(event.payload, event.offset, event.timestamp)?;
+                if source.decoder.len() >= BATCH_ROWS || source.decoder.bytes() >= BATCH_BYTES {
+                    self.flush()
+                } else {
+                    Ok(())
+                }
             }
             Intake::Exchange(exchange) => {
                 let parcel = exchange::decode(event.payload.unwrap_or_default(), &exchange.schema)
-                    .map_err(|source| EngineError::Exchange { exchange: exchange.name.clone(), source })?;
+                    .map_err(|source| EngineError::Exchange {
+                        exchange: exchange.name.clone(),
+                        source,
+                    })?;
                 self.receive(parcel)
             }
         }
@@ -192,7 +221,9 @@ impl Task {
 
     /// Works through the decoded rows.
     pub fn flush(&mut self) -> Result<(), EngineError> {
-        let Intake::Source(source) = &mut self.intake else { return Ok(()) };
+        let Intake::Source(source) = &mut self.intake else {
+            return Ok(());
+        };
         if source.decoder.is_empty() {
             return Ok(());
         }
@@ -207,20 +238,35 @@ impl Task {
                 reason: first.reason.to_string(),
             });
         }
-        let malformed = decoded.malformed.map(|rows| untimed(rows, source.watermark.current()));
+        let malformed = decoded
+            .malformed
+            .map(|rows| untimed(rows, source.watermark.current()));
         let before = source.watermark.before_each(&decoded.times);
-        let rows = Chunk { rows: decoded.rows, times: decoded.times, before, deletes: None };
+        let rows = Chunk {
+            rows: decoded.rows,
+            times: decoded.times,
+            before,
+            deletes: None,
+        };
         self.streams[slot_of(crate::plan::Feed::Malformed)].extend(malformed);
         self.round(Some(rows).filter(|rows| !rows.is_empty()), false)
     }
 
     /// Rows of one producer task from the other side of an exchange.
     pub fn receive(&mut self, parcel: Parcel) -> Result<(), EngineError> {
-        let Intake::Exchange(exchange) = &mut self.intake else { return Err(EngineError::NoTask(self.id)) };
+        let Intake::Exchange(exchange) = &mut self.intake else {
+            return Err(EngineError::NoTask(self.id));
+        };
         let producer = parcel.producer as usize;
         if producer >= exchange.watermark.producers().len() {
-            let message = format!("record of producer {producer}, there are {}", exchange.watermark.producers().len());
-            return Err(EngineError::Exchange { exchange: exchange.name.clone(), source: ExchangeError::Shape(message) });
+            let message = format!(
+                "record of producer {producer}, there are {}",
+                exchange.watermark.producers().len()
+            );
+            return Err(EngineError::Exchange {
+                exchange: exchange.name.clone(),
+                source: ExchangeError::Shape(message),
+            });
         }
         let rows = parcel.rows.map(|mut chunk| {
             for before in &mut chunk.before {
@@ -253,7 +299,11 @@ impl Task {
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
             let input = mem::take(&mut self.streams[node.from]);
-            let counters = self.counters.steps.entry(node.plan.name.clone()).or_default();
+            let counters = self
+                .counters
+                .steps
+                .entry(node.plan.name.clone())
+                .or_default();
             let output = node.pass(&input, w, closing, counters)?;
             self.streams[node.from] = input;
             for (stream, chunks) in self.streams[2 + at * 3..].iter_mut().zip(output) {
@@ -266,7 +316,9 @@ impl Task {
             }
         }
         for exchange in &mut self.exchanges {
-            exchange.pending.extend(self.streams[exchange.feed].iter().cloned());
+            exchange
+                .pending
+                .extend(self.streams[exchange.feed].iter().cloned());
         }
         self.streams.iter_mut().for_each(Vec::clear);
         Ok(())
@@ -277,7 +329,8 @@ impl Task {
         for sink in &mut self.sinks {
             if !sink.output.rows.is_empty() {
                 let fresh = TargetOutput::new(sink.output.target);
-                *self.counters.sinks.entry(sink.name.clone()).or_default() += sink.output.rows.len() as u64;
+                *self.counters.sinks.entry(sink.name.clone()).or_default() +=
+                    sink.output.rows.len() as u64;
                 outputs.push(mem::replace(&mut sink.output, fresh));
             }
         }
@@ -285,7 +338,11 @@ impl Task {
     }
 
     /// What goes through exchanges at the end of the epoch: rows where there are any, and the watermark where it is wanted.
-    pub fn take_shipments(&mut self, partitions: usize, punctuate: bool) -> Result<Vec<Shipment>, EngineError> {
+    pub fn take_shipments(
+        &mut self,
+        partitions: usize,
+        punctuate: bool,
+    ) -> Result<Vec<Shipment>, EngineError> {
         let (producer, after, all) = (self.id.partition, self.watermark(), punctuate || self.ended);
         let mut shipments = Vec::new();
         for exchange in &mut self.exchanges {
@@ -294,7 +351,13 @@ impl Task {
                 if rows.is_some() || (all && after > exchange.told[partition]) {
                     exchange.told[partition] = after;
                     let partition = partition as u32;
-                    shipments.push(Shipment { exchange: exchange.index, partition, producer, after, rows });
+                    shipments.push(Shipment {
+                        exchange: exchange.index,
+                        partition,
+                        producer,
+                        after,
+                        rows,
+                    });
                 }
             }
         }
@@ -305,7 +368,12 @@ impl Task {
 /// Malformed rows have no event time.
 fn untimed(rows: RecordBatch, w: Millis) -> Chunk {
     let count = rows.num_rows();
-    Chunk { rows, times: vec![0; count], before: vec![w; count], deletes: None }
+    Chunk {
+        rows,
+        times: vec![0; count],
+        before: vec![w; count],
+        deletes: None,
+    }
 }
 
 impl Intake {
@@ -349,10 +417,17 @@ impl Node {
             NodeKind::Stateless(stateless) => Step::Stateless(stateless.clone()),
             NodeKind::Window(window) => Step::Window(Box::new(
                 WindowStep::new(Arc::new(window.clone()), plan.late_read, plan.failed_read)
-                    .map_err(|source| EngineError::Window { step: plan.name.clone(), source })?,
+                    .map_err(|source| EngineError::Window {
+                        step: plan.name.clone(),
+                        source,
+                    })?,
             )),
         };
-        Ok(Node { plan: plan.clone(), from: slot_of(plan.from), step })
+        Ok(Node {
+            plan: plan.clone(),
+            from: slot_of(plan.from),
+            step,
+        })
     }
 
     /// Rows in, then the watermark; out come the rows of each port.
@@ -368,8 +443,13 @@ impl Node {
         match &mut self.step {
             Step::Stateless(plan) => {
                 for chunk in input {
-                    let passed = stateless::apply(plan, &self.plan.schema, chunk)
-                        .map_err(|source| EngineError::Stateless { step: self.plan.name.clone(), source })?;
+                    let passed =
+                        stateless::apply(plan, &self.plan.schema, chunk).map_err(|source| {
+                            EngineError::Stateless {
+                                step: self.plan.name.clone(),
+                                source,
+                            }
+                        })?;
                     counters.failed += passed.failed.as_ref().map_or(0, |rows| rows.len() as u64);
                     out[0].extend(passed.main);
                     out[2].extend(passed.failed);
@@ -377,8 +457,12 @@ impl Node {
             }
             Step::Window(window) => {
                 let mut made = WindowOutput::default();
-                pass_window(window, input, w, closing, &mut made)
-                    .map_err(|source| EngineError::Window { step: self.plan.name.clone(), source })?;
+                pass_window(window, input, w, closing, &mut made).map_err(|source| {
+                    EngineError::Window {
+                        step: self.plan.name.clone(),
+                        source,
+                    }
+                })?;
                 counters.late += made.late_count;
                 counters.failed += made.failed_count;
                 out = [made.main, made.late, made.failed];
@@ -400,7 +484,11 @@ fn pass_window(
         window.rows(chunk, out)?;
     }
     window.advance(w, out)?;
-    if closing { window.end_epoch(out) } else { Ok(()) }
+    if closing {
+        window.end_epoch(out)
+    } else {
+        Ok(())
+    }
 }
 
 fn rows_of(chunks: &[Chunk]) -> u64 {
@@ -408,16 +496,27 @@ fn rows_of(chunks: &[Chunk]) -> u64 {
 }
 
 impl SinkWriter {
-    fn new(plan: &JobPlan, layout: &Layout, sink: usize, feeds: Vec<usize>) -> Result<Self, EngineError> {
+    fn new(
+        plan: &JobPlan,
+        layout: &Layout,
+        sink: usize,
+        feeds: Vec<usize>,
+    ) -> Result<Self, EngineError> {
         let spec = &plan.sinks[sink];
-        let encode = |message: String| EngineError::Encode { sink: spec.name.clone(), message };
+        let encode = |message: String| EngineError::Encode {
+            sink: spec.name.clone(),
+            message,
+        };
         let with_key = matches!(spec.kind, SinkKind::Kafka(_)) && !spec.key.is_empty();
         Ok(SinkWriter {
             name: spec.name.clone(),
             feeds,
             rows: RowEncoder::new(&spec.schema).map_err(|error| encode(error.to_string()))?,
             key: match with_key {
-                true => Some(KeyEncoder::new(&spec.schema, &spec.key).map_err(|error| encode(error.to_string()))?),
+                true => Some(
+                    KeyEncoder::new(&spec.schema, &spec.key)
+                        .map_err(|error| encode(error.to_string()))?,
+                ),
                 false => None,
             },
             keyed: spec.keyed,
@@ -428,13 +527,20 @@ impl SinkWriter {
 
     fn write(&mut self, chunks: &[Chunk], task: u32) -> Result<(), EngineError> {
         for chunk in chunks {
-            self.write_chunk(chunk, task).map_err(|message| EngineError::Encode { sink: self.name.clone(), message })?;
+            self.write_chunk(chunk, task)
+                .map_err(|message| EngineError::Encode {
+                    sink: self.name.clone(),
+                    message,
+                })?;
         }
         Ok(())
     }
 
     fn write_chunk(&mut self, chunk: &Chunk, task: u32) -> Result<(), String> {
-        let rows = self.rows.bind(&chunk.rows).map_err(|error| error.to_string())?;
+        let rows = self
+            .rows
+            .bind(&chunk.rows)
+            .map_err(|error| error.to_string())?;
         let key = match &self.key {
             Some(key) => Some(key.bind(&chunk.rows).map_err(|error| error.to_string())?),
             None => None,
@@ -452,10 +558,18 @@ impl SinkWriter {
             let value = if delete && self.keyed {
                 None
             } else {
-                rows.encode(row, if delete { RowOp::Delete } else { RowOp::Upsert }, bytes);
+                rows.encode(
+                    row,
+                    if delete { RowOp::Delete } else { RowOp::Upsert },
+                    bytes,
+                );
                 Some(middle..length(bytes).map_err(|error| error.to_string())?)
             };
-            self.output.rows.push(OutRow { key: has_key.then_some(start..middle), value, partition });
+            self.output.rows.push(OutRow {
+                key: has_key.then_some(start..middle),
+                value,
+                partition,
+            });
         }
         Ok(())
     }
@@ -466,13 +580,22 @@ fn is_delete(deletes: &Option<BooleanArray>, row: usize) -> bool {
 }
 
 impl ExchangeWriter {
-    fn new(plan: &JobPlan, layout: &Layout, index: usize, feed: usize) -> Result<Self, EngineError> {
+    fn new(
+        plan: &JobPlan,
+        layout: &Layout,
+        index: usize,
+        feed: usize,
+    ) -> Result<Self, EngineError> {
         let exchange = &plan.exchanges[index];
         Ok(ExchangeWriter {
             index,
             feed,
-            key: KeyEncoder::new(&exchange.schema, &exchange.key)
-                .map_err(|error| EngineError::Encode { sink: exchange.name.clone(), message: error.to_string() })?,
+            key: KeyEncoder::new(&exchange.schema, &exchange.key).map_err(|error| {
+                EngineError::Encode {
+                    sink: exchange.name.clone(),
+                    message: error.to_string(),
+                }
+            })?,
             global: exchange.key.is_empty(),
             pending: Vec::new(),
             told: vec![crate::chunk::W_START; layout.slots as usize],
@@ -482,7 +605,10 @@ impl ExchangeWriter {
     /// The epoch's rows, by partition.
     fn take(&mut self, partitions: usize) -> Result<Vec<Option<Chunk>>, EngineError> {
         let chunks = mem::take(&mut self.pending);
-        let owner = chunks.iter().map(|chunk| self.owners(chunk, partitions as u32)).collect::<Result<Vec<_>, _>>()?;
+        let owner = chunks
+            .iter()
+            .map(|chunk| self.owners(chunk, partitions as u32))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(exchange::split(&chunks, &owner, partitions)?)
     }
 
@@ -493,7 +619,10 @@ impl ExchangeWriter {
         let key = self
             .key
             .bind(&chunk.rows)
-            .map_err(|error| EngineError::Encode { sink: "exchange".into(), message: error.to_string() })?;
+            .map_err(|error| EngineError::Encode {
+                sink: "exchange".into(),
+                message: error.to_string(),
+            })?;
         let mut bytes = Vec::new();
         let owners = (0..chunk.len()).map(|row| {
             bytes.clear();

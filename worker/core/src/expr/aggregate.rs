@@ -42,28 +42,59 @@ pub fn aggregation(
     input: &Schema,
     path: &str,
 ) -> Result<Aggregation, Vec<Problem>> {
-    let mut calls = Calls { input, found: Vec::new() };
+    let mut calls = Calls {
+        input,
+        found: Vec::new(),
+    };
     let parsed = collect(items.iter().enumerate().map(|(at, sql)| {
         let path = format!("{path}.aggregate[{at}]");
         let (name, expr) = calls.item(Text { sql, path: &path })?;
         Ok(vec![(name, expr, path, sql)])
     }));
     let having_path = format!("{path}.having");
-    let having = having.map(|sql| Text { sql, path: &having_path });
+    let having = having.map(|sql| Text {
+        sql,
+        path: &having_path,
+    });
     let having_expr = having.map(|text| calls.expression(text)).transpose();
     let (parsed, having_expr) = match (parsed, having_expr) {
         (Ok(parsed), Ok(having)) => (parsed, having),
-        (parsed, having) => return Err(parsed.err().into_iter().chain(having.err()).flatten().collect()),
+        (parsed, having) => {
+            return Err(parsed
+                .err()
+                .into_iter()
+                .chain(having.err())
+                .flatten()
+                .collect());
+        }
     };
 
     let aggregated = aggregated_schema(groups, &calls.found);
     let planned = collect(parsed.into_iter().map(|(name, expr, path, sql)| {
-        let compiled = checked(expr, Text { sql, path: &path }, &aggregated, &scope(&aggregated, input))?;
+        let compiled = checked(
+            expr,
+            Text { sql, path: &path },
+            &aggregated,
+            &scope(&aggregated, input),
+        )?;
         Ok(vec![Item { name, compiled }])
     }))?;
     let planned = distinct_from(planned, &aggregated, path)?;
-    let fields = planned.iter().map(|item| Arc::new(Field::new(&item.name, item.compiled.data_type.clone(), item.compiled.nullable)));
-    let having_schema = Arc::new(Schema::new(aggregated.fields().iter().cloned().chain(fields).collect::<Vec<_>>()));
+    let fields = planned.iter().map(|item| {
+        Arc::new(Field::new(
+            &item.name,
+            item.compiled.data_type.clone(),
+            item.compiled.nullable,
+        ))
+    });
+    let having_schema = Arc::new(Schema::new(
+        aggregated
+            .fields()
+            .iter()
+            .cloned()
+            .chain(fields)
+            .collect::<Vec<_>>(),
+    ));
     let having = match having.zip(having_expr) {
         None => None,
         Some((text, expr)) => {
@@ -72,14 +103,30 @@ pub fn aggregation(
         }
     };
     let calls = calls.found.into_iter().map(|(_, call)| call).collect();
-    Ok(Aggregation { calls, aggregated, items: planned, having, having_schema })
+    Ok(Aggregation {
+        calls,
+        aggregated,
+        items: planned,
+        having,
+        having_schema,
+    })
 }
 
 /// Rows of a group, before the items are computed.
 fn aggregated_schema(groups: &[Field], calls: &[(String, AggregateCall)]) -> SchemaRef {
     let windows = ["window_start", "window_end"].map(|name| Field::new(name, TIMESTAMP, false));
-    let calls = calls.iter().enumerate().map(|(at, (_, call))| Field::new(call_column(at), call.data_type.clone(), call.nullable));
-    Arc::new(Schema::new(groups.iter().cloned().chain(windows).chain(calls).collect::<Vec<_>>()))
+    let calls = calls
+        .iter()
+        .enumerate()
+        .map(|(at, (_, call))| Field::new(call_column(at), call.data_type.clone(), call.nullable));
+    Arc::new(Schema::new(
+        groups
+            .iter()
+            .cloned()
+            .chain(windows)
+            .chain(calls)
+            .collect::<Vec<_>>(),
+    ))
 }
 
 /// No column of a user's can have this name.
@@ -89,24 +136,45 @@ fn call_column(at: usize) -> String {
 
 fn scope<'a>(schema: &'a Schema, input: &'a Schema) -> Scope<'a> {
     Scope {
-        barred: input.fields().iter().map(|field| field.name().as_str()).collect(),
+        barred: input
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect(),
         barred_because: "a group has many values of it: put it into `groupBy` or into an aggregate function",
         ..Scope::of(schema)
     }
 }
 
 /// No item may be named like a group or window column, or like another item.
-fn distinct_from(items: Vec<Item>, aggregated: &Schema, path: &str) -> Result<Vec<Item>, Vec<Problem>> {
+fn distinct_from(
+    items: Vec<Item>,
+    aggregated: &Schema,
+    path: &str,
+) -> Result<Vec<Item>, Vec<Problem>> {
     let mut problems = Vec::new();
     for (at, item) in items.iter().enumerate() {
         let path = format!("{path}.aggregate[{at}]");
         if aggregated.index_of(&item.name).is_ok() {
-            problems.push(Problem::new(path, format!("`{}` is the name of a group or window column, which is emitted anyway", item.name)));
+            problems.push(Problem::new(
+                path,
+                format!(
+                    "`{}` is the name of a group or window column, which is emitted anyway",
+                    item.name
+                ),
+            ));
         } else if items[..at].iter().any(|other| other.name == item.name) {
-            problems.push(Problem::new(path, format!("two columns are named `{}`", item.name)).hint("rename one with AS"));
+            problems.push(
+                Problem::new(path, format!("two columns are named `{}`", item.name))
+                    .hint("rename one with AS"),
+            );
         }
     }
-    if problems.is_empty() { Ok(items) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(items)
+    } else {
+        Err(problems)
+    }
 }
 
 /// The calls found so far, each with its text, which tells equal ones.
@@ -135,10 +203,18 @@ impl Calls<'_> {
 
     /// Puts columns in the place of calls.
     fn cut(&mut self, expr: &mut Expr, text: Text<'_>) -> Result<(), Vec<Problem>> {
-        let mut cutter = Cutter { calls: self, text, problems: Vec::new() };
+        let mut cutter = Cutter {
+            calls: self,
+            text,
+            problems: Vec::new(),
+        };
         let _ = expr.visit(&mut cutter);
         let problems = cutter.problems;
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
     }
 
     fn column_of(&mut self, function: &Function, text: Text<'_>) -> Result<String, Vec<Problem>> {
@@ -163,7 +239,9 @@ impl VisitorMut for Cutter<'_, '_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let Expr::Function(function) = expr else {
+            return ControlFlow::Continue(());
+        };
         // A call with OVER is left in, for `check` to refuse.
         if !is_aggregate(function) || function.over.is_some() {
             return ControlFlow::Continue(());

@@ -22,21 +22,35 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     pub fn of(schema: &'a arrow::datatypes::Schema) -> Self {
-        let columns = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        Scope { columns, barred: Vec::new(), barred_because: "" }
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        Scope {
+            columns,
+            barred: Vec::new(),
+            barred_because: "",
+        }
     }
 }
 
 /// All problems of an expression that gives one value a row.
 pub(super) fn check(expr: &Expr, text: Text<'_>, scope: &Scope<'_>) -> Vec<Problem> {
-    let mut checker = Checker { text, scope, problems: Vec::new() };
+    let mut checker = Checker {
+        text,
+        scope,
+        problems: Vec::new(),
+    };
     let _ = expr.visit(&mut checker);
     checker.problems
 }
 
 /// The function's name as it is looked up, and where it stands; `None` for `a.b(c)`.
 pub(super) fn function_name(function: &Function) -> Option<(String, Span)> {
-    let [ObjectNamePart::Identifier(ident)] = function.name.0.as_slice() else { return None };
+    let [ObjectNamePart::Identifier(ident)] = function.name.0.as_slice() else {
+        return None;
+    };
     Some((lookup_name(ident), ident.span))
 }
 
@@ -62,7 +76,10 @@ impl Visitor for Checker<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.problems.push(self.text.problem("subqueries are not available: an expression sees the columns of one row"));
+        self.problems
+            .push(self.text.problem(
+                "subqueries are not available: an expression sees the columns of one row",
+            ));
         ControlFlow::Break(())
     }
 
@@ -72,10 +89,14 @@ impl Visitor for Checker<'_> {
             Expr::CompoundIdentifier(parts) => self.qualified(parts),
             Expr::Function(function) => self.function(function),
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
-                self.problems.push(self.text.problem_at(expr.span(), "`*` is not a value"));
+                self.problems
+                    .push(self.text.problem_at(expr.span(), "`*` is not a value"));
             }
             Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => {
-                self.problems.push(self.text.problem_at(value.span, format!("`{value}`: expressions have no parameters")));
+                self.problems.push(self.text.problem_at(
+                    value.span,
+                    format!("`{value}`: expressions have no parameters"),
+                ));
             }
             _ => {}
         }
@@ -90,12 +111,18 @@ impl Checker<'_> {
             return;
         }
         let problem = if self.scope.barred.contains(&name) {
-            self.text.problem_at(ident.span, format!("column `{name}` cannot be used here")).hint(self.scope.barred_because)
+            self.text
+                .problem_at(ident.span, format!("column `{name}` cannot be used here"))
+                .hint(self.scope.barred_because)
         } else {
-            let problem = self.text.problem_at(ident.span, format!("there is no column `{name}`"));
+            let problem = self
+                .text
+                .problem_at(ident.span, format!("there is no column `{name}`"));
             match did_you_mean(name, self.scope.columns.iter().copied()) {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                None if ident.quote_style == Some('"') => problem.hint("double quotes are for columns, single quotes for strings"),
+                None if ident.quote_style == Some('"') => {
+                    problem.hint("double quotes are for columns, single quotes for strings")
+                }
                 None => problem.hint(format!("columns here: {}", listed(&self.scope.columns))),
             }
         };
@@ -103,9 +130,19 @@ impl Checker<'_> {
     }
 
     fn qualified(&mut self, parts: &[Ident]) {
-        let whole = parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
-        let problem = self.text.problem_at(parts[0].span, format!("`{whole}`: columns are named without a prefix"));
-        let last = parts.last().map(|part| part.value.as_str()).filter(|last| self.scope.columns.contains(last));
+        let whole = parts
+            .iter()
+            .map(|part| part.value.as_str())
+            .collect::<Vec<_>>()
+            .join(".");
+        let problem = self.text.problem_at(
+            parts[0].span,
+            format!("`{whole}`: columns are named without a prefix"),
+        );
+        let last = parts
+            .last()
+            .map(|part| part.value.as_str())
+            .filter(|last| self.scope.columns.contains(last));
         self.problems.push(match last {
             Some(last) => problem.hint(format!("write `{last}`")),
             None => problem.hint("a nested field is declared as a column, with `path`"),
@@ -114,29 +151,46 @@ impl Checker<'_> {
 
     fn function(&mut self, function: &Function) {
         let Some((name, span)) = function_name(function) else {
-            return self.problems.push(self.text.problem(format!("there is no function `{}`", function.name)));
+            return self.problems.push(
+                self.text
+                    .problem(format!("there is no function `{}`", function.name)),
+            );
         };
         if function.over.is_some() {
             let message = format!("`{name}(…) OVER …`: window functions of SQL are not available");
-            return self.problems.push(self.text.problem_at(span, message).hint("use a step with `window`"));
+            return self.problems.push(
+                self.text
+                    .problem_at(span, message)
+                    .hint("use a step with `window`"),
+            );
         }
         if AGGREGATES.contains(&name.as_str()) {
-            let message = format!("`{name}` is an aggregate function, and this expression is computed row by row");
-            return self.problems.push(self.text.problem_at(span, message).hint("use it in `aggregate` of a step with `window`"));
+            let message = format!(
+                "`{name}` is an aggregate function, and this expression is computed row by row"
+            );
+            return self.problems.push(
+                self.text
+                    .problem_at(span, message)
+                    .hint("use it in `aggregate` of a step with `window`"),
+            );
         }
         match Functions::get().find(&name) {
             None => self.unknown_function(&name, span),
             Some(known) if !is_deterministic(known) => {
-                let message = format!("`{name}` is refused: equal input would not give equal output");
+                let message =
+                    format!("`{name}` is refused: equal input would not give equal output");
                 let hint = "use a column of the event, such as its time";
-                self.problems.push(self.text.problem_at(span, message).hint(hint));
+                self.problems
+                    .push(self.text.problem_at(span, message).hint(hint));
             }
             Some(_) => self.decorations(function, &name, span),
         }
     }
 
     fn unknown_function(&mut self, name: &str, span: Span) {
-        let problem = self.text.problem_at(span, format!("there is no function `{name}`"));
+        let problem = self
+            .text
+            .problem_at(span, format!("there is no function `{name}`"));
         let near = did_you_mean(name, Functions::get().names().chain(AGGREGATES));
         self.problems.push(match near {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
@@ -147,11 +201,16 @@ impl Checker<'_> {
     /// DISTINCT, FILTER and the like, which DataFusion would drop without a word.
     fn decorations(&mut self, function: &Function, name: &str, span: Span) {
         let plain_list = match &function.args {
-            FunctionArguments::List(list) => list.duplicate_treatment.is_none() && list.clauses.is_empty(),
+            FunctionArguments::List(list) => {
+                list.duplicate_treatment.is_none() && list.clauses.is_empty()
+            }
             FunctionArguments::None => true,
             FunctionArguments::Subquery(_) => return,
         };
-        let plain = plain_list && function.filter.is_none() && function.within_group.is_empty() && function.null_treatment.is_none();
+        let plain = plain_list
+            && function.filter.is_none()
+            && function.within_group.is_empty()
+            && function.null_treatment.is_none();
         if !plain {
             let message = format!("`{name}` is not an aggregate function: it takes arguments only");
             self.problems.push(self.text.problem_at(span, message));
@@ -161,7 +220,11 @@ impl Checker<'_> {
 
 fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 12;
-    let shown = names.iter().filter(|name| !name.starts_with('#')).take(SHOWN).map(|name| format!("`{name}`"));
+    let shown = names
+        .iter()
+        .filter(|name| !name.starts_with('#'))
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"));
     let more = if names.len() > SHOWN { ", …" } else { "" };
     shown.collect::<Vec<_>>().join(", ") + more
 }

@@ -27,21 +27,35 @@ use crate::problem::Problem;
 pub(super) fn compile(expr: Expr, text: Text<'_>, schema: &Schema) -> Result<Compiled, Problem> {
     let sql = expr.to_string();
     let planned = plan(expr, schema).map_err(|error| text.problem(describe(&error)))?;
-    let inner = planned.data_type(schema).map_err(|error| text.problem(describe(&error)))?;
+    let inner = planned
+        .data_type(schema)
+        .map_err(|error| text.problem(describe(&error)))?;
     let Some(data_type) = canonical(&inner) else {
         return Err(no_column_type(&inner, text));
     };
     let physical = normalise(planned, &inner, &data_type);
     let physical = physical::finite_result(physical, &data_type);
-    let nullable = physical.nullable(schema).map_err(|error| text.problem(describe(&error)))?;
-    Ok(Compiled { physical, data_type, nullable, sql })
+    let nullable = physical
+        .nullable(schema)
+        .map_err(|error| text.problem(describe(&error)))?;
+    Ok(Compiled {
+        physical,
+        data_type,
+        nullable,
+        sql,
+    })
 }
 
 fn no_column_type(inner: &DataType, text: Text<'_>) -> Problem {
     match inner {
-        DataType::Null => text.problem("NULL by itself has no type").hint("write for example `CAST(NULL AS BIGINT)`"),
+        DataType::Null => text
+            .problem("NULL by itself has no type")
+            .hint("write for example `CAST(NULL AS BIGINT)`"),
         other => text
-            .problem(format!("the result has the type {}, which a column cannot have", type_name(other)))
+            .problem(format!(
+                "the result has the type {}, which a column cannot have",
+                type_name(other)
+            ))
             .hint("cast it, for example `CAST(… AS VARCHAR)`"),
     }
 }
@@ -56,20 +70,33 @@ fn plan(expr: Expr, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
         &schema_ref,
         &mut PlannerContext::new(),
     )?;
-    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(schema_ref.clone()).build());
+    let simplifier = ExprSimplifier::new(
+        SimplifyContext::builder()
+            .with_schema(schema_ref.clone())
+            .build(),
+    );
     let logical = simplifier.coerce(logical, &schema_ref)?;
     let logical = simplifier.simplify(fold_checked(logical)?)?;
     let props = ExecutionProps::new();
-    let physical = create_physical_expr(&logical, &schema_ref, &props, &PhysicalPlanningContext::default())?;
+    let physical = create_physical_expr(
+        &logical,
+        &schema_ref,
+        &props,
+        &PhysicalPlanningContext::default(),
+    )?;
     physical::guard(physical, schema)
 }
 
 /// Integer arithmetic between literals, computed here: the simplifier would let it wrap.
 fn fold_checked(expr: Logical) -> Result<Logical> {
     let folded = expr.transform_up(|expr| {
-        let Logical::BinaryExpr(binary) = &expr else { return Ok(Transformed::no(expr)) };
-        let (Logical::Literal(ScalarValue::Int64(Some(left)), _), Logical::Literal(ScalarValue::Int64(Some(right)), _)) =
-            (binary.left.as_ref(), binary.right.as_ref())
+        let Logical::BinaryExpr(binary) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let (
+            Logical::Literal(ScalarValue::Int64(Some(left)), _),
+            Logical::Literal(ScalarValue::Int64(Some(right)), _),
+        ) = (binary.left.as_ref(), binary.right.as_ref())
         else {
             return Ok(Transformed::no(expr));
         };
@@ -81,7 +108,10 @@ fn fold_checked(expr: Logical) -> Result<Logical> {
             _ => return Ok(Transformed::no(expr)),
         };
         match result {
-            Some(value) => Ok(Transformed::yes(Logical::Literal(ScalarValue::Int64(Some(value)), None))),
+            Some(value) => Ok(Transformed::yes(Logical::Literal(
+                ScalarValue::Int64(Some(value)),
+                None,
+            ))),
             None => plan_err!("`{expr}` is out of the range of Int64"),
         }
     })?;
@@ -90,7 +120,9 @@ fn fold_checked(expr: Logical) -> Result<Logical> {
 
 /// Casts the result to the engine's type.
 fn normalise(expr: Arc<dyn PhysicalExpr>, from: &DataType, to: &DataType) -> Arc<dyn PhysicalExpr> {
-    let cast = |expr, to: &DataType| -> Arc<dyn PhysicalExpr> { Arc::new(CastExpr::new(expr, to.clone(), None)) };
+    let cast = |expr, to: &DataType| -> Arc<dyn PhysicalExpr> {
+        Arc::new(CastExpr::new(expr, to.clone(), None))
+    };
     match from {
         same if same == to => expr,
         DataType::Duration(unit) if *unit != TimeUnit::Millisecond => {
@@ -107,7 +139,14 @@ pub(super) fn describe(error: &DataFusionError) -> String {
         other => other,
     };
     let text = root.find_root().message().into_owned();
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("the expression cannot be planned");
+    let text = text
+        .split(DataFusionError::BACK_TRACE_SEP)
+        .next()
+        .unwrap_or_default();
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or("the expression cannot be planned");
     lower_first(in_our_words(line).trim_end_matches('.'))
 }

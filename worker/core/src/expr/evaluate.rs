@@ -24,18 +24,34 @@ pub struct Evaluated {
 /// Evaluates expressions over all rows of a batch.
 pub fn evaluate_each(exprs: &[Compiled], batch: &RecordBatch) -> Evaluated {
     if batch.num_rows() == 0 {
-        let columns = exprs.iter().map(|expr| new_empty_array(&expr.data_type)).collect();
-        return Evaluated { columns, failed: Vec::new() };
+        let columns = exprs
+            .iter()
+            .map(|expr| new_empty_array(&expr.data_type))
+            .collect();
+        return Evaluated {
+            columns,
+            failed: Vec::new(),
+        };
     }
     match evaluate_all(exprs, batch) {
-        Ok(columns) => Evaluated { columns, failed: Vec::new() },
+        Ok(columns) => Evaluated {
+            columns,
+            failed: Vec::new(),
+        },
         Err(_) => isolate(exprs, batch),
     }
 }
 
 /// The columns, or the index of the first expression that failed and why.
-fn evaluate_all(exprs: &[Compiled], batch: &RecordBatch) -> Result<Vec<ArrayRef>, (usize, DataFusionError)> {
-    exprs.iter().enumerate().map(|(at, expr)| expr.evaluate(batch).map_err(|error| (at, error))).collect()
+fn evaluate_all(
+    exprs: &[Compiled],
+    batch: &RecordBatch,
+) -> Result<Vec<ArrayRef>, (usize, DataFusionError)> {
+    exprs
+        .iter()
+        .enumerate()
+        .map(|(at, expr)| expr.evaluate(batch).map_err(|error| (at, error)))
+        .collect()
 }
 
 fn isolate(exprs: &[Compiled], batch: &RecordBatch) -> Evaluated {
@@ -48,7 +64,10 @@ fn isolate(exprs: &[Compiled], batch: &RecordBatch) -> Evaluated {
             Ok(columns) => columns,
             Err((at, error)) if length == 1 => {
                 failed.push((start, reason(&error, &exprs[at].sql)));
-                exprs.iter().map(|expr| new_null_array(&expr.data_type, 1)).collect()
+                exprs
+                    .iter()
+                    .map(|expr| new_null_array(&expr.data_type, 1))
+                    .collect()
             }
             Err(_) => {
                 let half = length / 2;
@@ -57,9 +76,16 @@ fn isolate(exprs: &[Compiled], batch: &RecordBatch) -> Evaluated {
                 continue;
             }
         };
-        pieces.iter_mut().zip(columns).for_each(|(pieces, column)| pieces.push(column));
+        pieces
+            .iter_mut()
+            .zip(columns)
+            .for_each(|(pieces, column)| pieces.push(column));
     }
-    match pieces.iter().map(|pieces| joined(pieces)).collect::<Result<Vec<_>, _>>() {
+    match pieces
+        .iter()
+        .map(|pieces| joined(pieces))
+        .collect::<Result<Vec<_>, _>>()
+    {
         Ok(columns) => Evaluated { columns, failed },
         Err(error) => all_failed(exprs, batch.num_rows(), &error),
     }
@@ -73,7 +99,10 @@ fn joined(pieces: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
 fn all_failed(exprs: &[Compiled], rows: usize, error: &ArrowError) -> Evaluated {
     let reason = format!("InvalidArgument: {error}");
     Evaluated {
-        columns: exprs.iter().map(|expr| new_null_array(&expr.data_type, rows)).collect(),
+        columns: exprs
+            .iter()
+            .map(|expr| new_null_array(&expr.data_type, rows))
+            .collect(),
         failed: (0..rows).map(|row| (row, reason.clone())).collect(),
     }
 }

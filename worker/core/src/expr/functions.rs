@@ -7,7 +7,9 @@ use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
+};
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
@@ -45,7 +47,12 @@ impl Functions {
     fn new() -> Self {
         let mut by_name = BTreeMap::new();
         for function in datafusion_functions::all_default_functions() {
-            for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
+            for name in function
+                .aliases()
+                .iter()
+                .map(String::as_str)
+                .chain([function.name()])
+            {
                 by_name.insert(name.to_string(), function.clone());
             }
         }
@@ -56,7 +63,11 @@ impl Functions {
             Arc::new(UnicodeFunctionPlanner),
             Arc::new(DatetimeFunctionPlanner),
         ];
-        Functions { options, by_name, planners }
+        Functions {
+            options,
+            by_name,
+            planners,
+        }
     }
 
     pub fn find(&self, name: &str) -> Option<&Arc<ScalarUDF>> {
@@ -65,7 +76,10 @@ impl Functions {
 
     /// Names that may be called, for "did you mean".
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let usable = self.by_name.iter().filter(|(_, function)| is_deterministic(function));
+        let usable = self
+            .by_name
+            .iter()
+            .filter(|(_, function)| is_deterministic(function));
         usable.map(|(name, _)| name.as_str())
     }
 }

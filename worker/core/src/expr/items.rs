@@ -3,11 +3,11 @@
 use arrow::datatypes::{DataType, Schema};
 use datafusion_sql::sqlparser::ast::Expr;
 
+use super::Compiled;
 use super::check::{Scope, check};
 use super::compile::compile;
 use super::parse::{self, ParsedItem, Text};
 use super::types::type_name;
-use super::Compiled;
 use crate::problem::Problem;
 
 /// A named expression.
@@ -33,16 +33,28 @@ pub fn condition(sql: &str, schema: &Schema, path: &str) -> Result<Compiled, Vec
 pub(super) fn boolean(compiled: Compiled, path: &str) -> Result<Compiled, Problem> {
     match &compiled.data_type {
         DataType::Boolean => Ok(compiled),
-        other => Err(Problem::new(path, format!("a condition is true or false, but this is a {}", type_name(other)))),
+        other => Err(Problem::new(
+            path,
+            format!(
+                "a condition is true or false, but this is a {}",
+                type_name(other)
+            ),
+        )),
     }
 }
 
 /// Plans `select`: `expr AS name`, a column, or `*` for all columns of `schema`.
-pub fn select_items(items: &[String], schema: &Schema, path: &str) -> Result<Vec<Item>, Vec<Problem>> {
+pub fn select_items(
+    items: &[String],
+    schema: &Schema,
+    path: &str,
+) -> Result<Vec<Item>, Vec<Problem>> {
     let planned = items.iter().enumerate().map(|(at, sql)| {
         let path = format!("{path}[{at}]");
         match sql.trim() {
-            "*" => Ok((0..schema.fields().len()).map(|index| bare(schema, index)).collect()),
+            "*" => Ok((0..schema.fields().len())
+                .map(|index| bare(schema, index))
+                .collect()),
             _ => named(sql, schema, &path).map(|item| vec![item]),
         }
     });
@@ -50,7 +62,11 @@ pub fn select_items(items: &[String], schema: &Schema, path: &str) -> Result<Vec
 }
 
 /// Plans `groupBy`: columns or `expr AS name`.
-pub fn group_items(items: &[String], schema: &Schema, path: &str) -> Result<Vec<Item>, Vec<Problem>> {
+pub fn group_items(
+    items: &[String],
+    schema: &Schema,
+    path: &str,
+) -> Result<Vec<Item>, Vec<Problem>> {
     let planned = items.iter().enumerate().map(|(at, sql)| {
         let path = format!("{path}[{at}]");
         let item = named(sql, schema, &path)?;
@@ -63,7 +79,10 @@ pub fn group_items(items: &[String], schema: &Schema, path: &str) -> Result<Vec<
 }
 
 fn bare(schema: &Schema, index: usize) -> Item {
-    Item { name: schema.field(index).name().clone(), compiled: Compiled::column(schema, index) }
+    Item {
+        name: schema.field(index).name().clone(),
+        compiled: Compiled::column(schema, index),
+    }
 }
 
 fn named(sql: &str, schema: &Schema, path: &str) -> Result<Item, Vec<Problem>> {
@@ -85,9 +104,9 @@ pub(super) fn item_name(item: &ParsedItem, text: Text<'_>) -> Result<String, Pro
     match (&item.alias, &item.expr) {
         (Some(alias), _) => usable_name(&alias.value, text),
         (None, Expr::Identifier(ident)) => Ok(ident.value.clone()),
-        (None, _) => {
-            Err(text.problem("the expression has no name").hint(format!("write `{} AS name`", text.sql.trim())))
-        }
+        (None, _) => Err(text
+            .problem("the expression has no name")
+            .hint(format!("write `{} AS name`", text.sql.trim()))),
     }
 }
 
@@ -96,11 +115,18 @@ fn usable_name(name: &str, text: Text<'_>) -> Result<String, Problem> {
     if name.chars().all(fits) && name.starts_with(|c: char| !c.is_ascii_digit()) {
         return Ok(name.to_string());
     }
-    Err(text.problem(format!("`{name}` is no name for a column")).hint("letters, digits and `_`, not starting with a digit"))
+    Err(text
+        .problem(format!("`{name}` is no name for a column"))
+        .hint("letters, digits and `_`, not starting with a digit"))
 }
 
 /// Checks names, then compiles.
-pub(super) fn checked(mut expr: Expr, text: Text<'_>, schema: &Schema, scope: &Scope<'_>) -> Result<Compiled, Vec<Problem>> {
+pub(super) fn checked(
+    mut expr: Expr,
+    text: Text<'_>,
+    schema: &Schema,
+    scope: &Scope<'_>,
+) -> Result<Compiled, Vec<Problem>> {
     parse::prefer_columns(&mut expr, |name| schema.index_of(name).is_ok());
     let problems = check(&expr, text, scope);
     if !problems.is_empty() {
@@ -110,7 +136,9 @@ pub(super) fn checked(mut expr: Expr, text: Text<'_>, schema: &Schema, scope: &S
 }
 
 /// All values, or all problems.
-pub(super) fn collect<T>(results: impl Iterator<Item = Result<Vec<T>, Vec<Problem>>>) -> Result<Vec<T>, Vec<Problem>> {
+pub(super) fn collect<T>(
+    results: impl Iterator<Item = Result<Vec<T>, Vec<Problem>>>,
+) -> Result<Vec<T>, Vec<Problem>> {
     let (mut values, mut problems) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -118,14 +146,28 @@ pub(super) fn collect<T>(results: impl Iterator<Item = Result<Vec<T>, Vec<Proble
             Err(more) => problems.extend(more),
         }
     }
-    if problems.is_empty() { Ok(values) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(values)
+    } else {
+        Err(problems)
+    }
 }
 
 /// Two columns of one name would be one key in JSON.
 fn distinct(items: Vec<Item>, path: &str) -> Result<Vec<Item>, Vec<Problem>> {
-    let twice = items.iter().enumerate().filter(|(at, item)| items[..*at].iter().any(|other| other.name == item.name));
+    let twice = items
+        .iter()
+        .enumerate()
+        .filter(|(at, item)| items[..*at].iter().any(|other| other.name == item.name));
     let problems: Vec<Problem> = twice
-        .map(|(_, item)| Problem::new(path, format!("two columns are named `{}`", item.name)).hint("rename one with AS"))
+        .map(|(_, item)| {
+            Problem::new(path, format!("two columns are named `{}`", item.name))
+                .hint("rename one with AS")
+        })
         .collect();
-    if problems.is_empty() { Ok(items) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(items)
+    } else {
+        Err(problems)
+    }
 }

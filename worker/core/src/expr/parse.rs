@@ -41,7 +41,12 @@ impl Text<'_> {
     fn offset(&self, location: Location) -> Option<usize> {
         let line = usize::try_from(location.line).ok()?.checked_sub(1)?;
         let column = usize::try_from(location.column).ok()?.checked_sub(1)?;
-        let before: usize = self.sql.split('\n').take(line).map(|line| line.chars().count() + 1).sum();
+        let before: usize = self
+            .sql
+            .split('\n')
+            .take(line)
+            .map(|line| line.chars().count() + 1)
+            .sum();
         Some((before + column).min(self.sql.chars().count()))
     }
 
@@ -49,19 +54,28 @@ impl Text<'_> {
         if self.sql.trim().is_empty() {
             return Err(self.problem("the expression is empty"));
         }
-        Parser::new(&GenericDialect {}).try_with_sql(self.sql).map_err(|error| self.syntax(error))
+        Parser::new(&GenericDialect {})
+            .try_with_sql(self.sql)
+            .map_err(|error| self.syntax(error))
     }
 
     fn syntax(&self, error: ParserError) -> Problem {
         let text = match error {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
-            ParserError::RecursionLimitExceeded => return self.problem("the expression is nested too deeply"),
+            ParserError::RecursionLimitExceeded => {
+                return self.problem("the expression is nested too deeply");
+            }
         };
         let (message, location) = split_location(&text);
         let message = format!("not an SQL expression: {}", lower_first(message));
         match location.and_then(|location| self.offset(location)) {
             Some(start) => {
-                let length = self.sql.chars().skip(start).take_while(|c| !c.is_whitespace()).count();
+                let length = self
+                    .sql
+                    .chars()
+                    .skip(start)
+                    .take_while(|c| !c.is_whitespace())
+                    .count();
                 self.problem(message).within(start, start + length.max(1))
             }
             None => self.problem(message),
@@ -72,7 +86,13 @@ impl Text<'_> {
         let next = parser.peek_token();
         match next.token {
             Token::EOF => Ok(()),
-            _ => Err(self.problem_at(next.span, format!("`{}` does not belong here: the expression ends before it", next.token))),
+            _ => Err(self.problem_at(
+                next.span,
+                format!(
+                    "`{}` does not belong here: the expression ends before it",
+                    next.token
+                ),
+            )),
         }
     }
 }
@@ -90,7 +110,11 @@ pub(super) fn item(text: Text<'_>) -> Result<ParsedItem, Problem> {
     let mut parser = text.parser()?;
     let expr = parser.parse_expr().map_err(|error| text.syntax(error))?;
     let alias = match parser.parse_keyword(Keyword::AS) {
-        true => Some(parser.parse_identifier().map_err(|error| text.syntax(error))?),
+        true => Some(
+            parser
+                .parse_identifier()
+                .map_err(|error| text.syntax(error))?,
+        ),
         false => None,
     };
     text.end(&parser)?;
@@ -118,7 +142,13 @@ fn split_location(text: &str) -> (&str, Option<Location>) {
     let parse = || {
         let (message, place) = text.rsplit_once(" at Line: ")?;
         let (line, column) = place.split_once(", Column: ")?;
-        Some((message, Location { line: line.parse().ok()?, column: column.trim().parse().ok()? }))
+        Some((
+            message,
+            Location {
+                line: line.parse().ok()?,
+                column: column.trim().parse().ok()?,
+            },
+        ))
     };
     match parse() {
         Some((message, location)) => (message, Some(location)),
@@ -131,7 +161,9 @@ pub(super) fn lower_first(text: &str) -> String {
     let (first, second) = (chars.next(), chars.clone().next());
     match first {
         // Not for acronyms: `SQL`, `UTF-8`.
-        Some(first) if !second.is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        Some(first) if !second.is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
         _ => text.to_string(),
     }
 }

@@ -20,10 +20,14 @@ pub(super) fn guard(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<
     let guarded = expr.transform_up(|expr| {
         if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
             return Ok(match binary.op() {
-                Operator::And | Operator::Or if may_fail(binary.right()) => Transformed::yes(lazy(binary)),
-                Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => {
-                    Transformed::yes(checked(binary, schema)?)
+                Operator::And | Operator::Or if may_fail(binary.right()) => {
+                    Transformed::yes(lazy(binary))
                 }
+                Operator::Plus
+                | Operator::Minus
+                | Operator::Multiply
+                | Operator::Divide
+                | Operator::Modulo => Transformed::yes(checked(binary, schema)?),
                 _ => Transformed::no(expr),
             });
         }
@@ -32,7 +36,9 @@ pub(super) fn guard(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<
             if data_type.is_integer() {
                 let zero = Arc::new(Literal::new(ScalarValue::new_zero(&data_type)?));
                 let minus = BinaryExpr::new(zero, Operator::Minus, negative.arg().clone());
-                return Ok(Transformed::yes(Arc::new(minus.with_fail_on_overflow(true))));
+                return Ok(Transformed::yes(Arc::new(
+                    minus.with_fail_on_overflow(true),
+                )));
             }
         }
         Ok(Transformed::no(expr))
@@ -41,7 +47,10 @@ pub(super) fn guard(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<
 }
 
 /// A computed Double must be a number: JSON could not say otherwise, and null would be a lie.
-pub(super) fn finite_result(expr: Arc<dyn PhysicalExpr>, data_type: &DataType) -> Arc<dyn PhysicalExpr> {
+pub(super) fn finite_result(
+    expr: Arc<dyn PhysicalExpr>,
+    data_type: &DataType,
+) -> Arc<dyn PhysicalExpr> {
     let plain = expr.is::<Column>() || expr.is::<InRange>();
     match data_type {
         DataType::Float64 if !plain => Arc::new(InRange { inner: expr }),
@@ -51,7 +60,11 @@ pub(super) fn finite_result(expr: Arc<dyn PhysicalExpr>, data_type: &DataType) -
 
 fn lazy(binary: &BinaryExpr) -> Arc<dyn PhysicalExpr> {
     let decided_by = *binary.op() == Operator::Or;
-    Arc::new(Lazy { left: binary.left().clone(), right: binary.right().clone(), decided_by })
+    Arc::new(Lazy {
+        left: binary.left().clone(),
+        right: binary.right().clone(),
+        decided_by,
+    })
 }
 
 fn checked(binary: &BinaryExpr, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
@@ -71,9 +84,7 @@ fn divides(binary: &BinaryExpr) -> bool {
 fn may_fail(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let own = match expr.downcast_ref::<BinaryExpr>() {
         Some(binary) => !binary.op().supports_propagation() && !binary.op().is_logic_operator(),
-        None => {
-            expr.is::<InRange>() || expr.is::<ScalarFunctionExpr>() || expr.is::<CastExpr>()
-        }
+        None => expr.is::<InRange>() || expr.is::<ScalarFunctionExpr>() || expr.is::<CastExpr>(),
     };
     own || expr.children().into_iter().any(may_fail)
 }
@@ -89,14 +100,20 @@ struct Lazy {
 // By hand: the derived one would move the trait objects (rust-lang/rust#78808).
 impl PartialEq for Lazy {
     fn eq(&self, other: &Self) -> bool {
-        self.left.eq(&other.left) && self.right.eq(&other.right) && self.decided_by == other.decided_by
+        self.left.eq(&other.left)
+            && self.right.eq(&other.right)
+            && self.decided_by == other.decided_by
     }
 }
 
 impl Lazy {
     /// Rows whose result `left` leaves open; null does.
     fn open(&self, left: &BooleanArray) -> BooleanArray {
-        let decided = if self.decided_by { left.values().clone() } else { !left.values() };
+        let decided = if self.decided_by {
+            left.values().clone()
+        } else {
+            !left.values()
+        };
         let decided = match left.nulls() {
             Some(nulls) => &decided & nulls.inner(),
             None => decided,
@@ -109,7 +126,11 @@ impl Lazy {
     fn right(&self, batch: &RecordBatch, open: &BooleanArray) -> Result<ArrayRef> {
         const FEW: usize = 8;
         let few = open.true_count() < batch.num_rows() / FEW;
-        let all = if few { None } else { self.right.evaluate(batch).ok() };
+        let all = if few {
+            None
+        } else {
+            self.right.evaluate(batch).ok()
+        };
         let value = match all {
             Some(value) => value,
             None => self.right.evaluate_selection(batch, open)?,
@@ -140,7 +161,11 @@ impl PhysicalExpr for Lazy {
         let Some(right) = right.as_boolean_opt() else {
             return internal_err!("the right side of {self} is no condition");
         };
-        let both = if self.decided_by { or_kleene(left, right)? } else { and_kleene(left, right)? };
+        let both = if self.decided_by {
+            or_kleene(left, right)?
+        } else {
+            and_kleene(left, right)?
+        };
         Ok(ColumnarValue::Array(Arc::new(both)))
     }
 
@@ -148,9 +173,16 @@ impl PhysicalExpr for Lazy {
         vec![&self.left, &self.right]
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 2]>::try_from(children) {
-            Ok([left, right]) => Ok(Arc::new(Lazy { left, right, decided_by: self.decided_by })),
+            Ok([left, right]) => Ok(Arc::new(Lazy {
+                left,
+                right,
+                decided_by: self.decided_by,
+            })),
             Err(_) => internal_err!("{self} has two sides"),
         }
     }
@@ -162,7 +194,13 @@ impl PhysicalExpr for Lazy {
 
 impl fmt::Display for Lazy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "({} {} {})", self.left, if self.decided_by { "OR" } else { "AND" }, self.right)
+        write!(
+            f,
+            "({} {} {})",
+            self.left,
+            if self.decided_by { "OR" } else { "AND" },
+            self.right
+        )
     }
 }
 
@@ -192,7 +230,10 @@ impl InRange {
             DataType::Decimal128(precision, _) => {
                 let values = values.as_primitive::<Decimal128Type>();
                 let overflow = |_| ArrowError::ArithmeticOverflow(format!("{self}"));
-                values.validate_decimal_precision(*precision).map_err(overflow).map_err(Into::into)
+                values
+                    .validate_decimal_precision(*precision)
+                    .map_err(overflow)
+                    .map_err(Into::into)
             }
             _ => Ok(()),
         }
@@ -200,10 +241,15 @@ impl InRange {
 
     /// A zero divisor, or too large a number.
     fn not_finite(&self, batch: &RecordBatch) -> DataFusionError {
-        let division = self.inner.downcast_ref::<BinaryExpr>().filter(|binary| divides(binary));
+        let division = self
+            .inner
+            .downcast_ref::<BinaryExpr>()
+            .filter(|binary| divides(binary));
         let divisor = division.and_then(|binary| binary.right().evaluate(batch).ok());
         let divisor = divisor.and_then(|value| value.into_array(batch.num_rows()).ok());
-        let zero = divisor.as_ref().and_then(|array| array.as_primitive_opt::<Float64Type>());
+        let zero = divisor
+            .as_ref()
+            .and_then(|array| array.as_primitive_opt::<Float64Type>());
         match zero.is_some_and(|array| array.iter().flatten().any(|value| value == 0.0)) {
             true => ArrowError::DivideByZero.into(),
             false => ArrowError::ArithmeticOverflow(format!("{self}")).into(),
@@ -233,7 +279,10 @@ impl PhysicalExpr for InRange {
         vec![&self.inner]
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 1]>::try_from(children) {
             Ok([inner]) => Ok(Arc::new(InRange { inner })),
             Err(_) => internal_err!("{self} has one child"),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch,
+    StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{Decimal128Type, Field, Float64Type, Int64Type, Schema};
 use arrow::util::display::array_value_to_string;
@@ -32,10 +33,26 @@ fn rows() -> RecordBatch {
         Arc::new(Int64Array::from(vec![Some(1), Some(0), None, Some(2)])),
         Arc::new(StringArray::from(vec!["1", "2", "x", "4"])),
         Arc::new(Int64Array::from(vec![0, 1, 2, i64::MAX])),
-        Arc::new(Float64Array::from(vec![Some(0.5), Some(0.0), None, Some(4.0)])),
-        Arc::new(Decimal128Array::from(vec![100, 0, 250, 1]).with_precision_and_scale(10, 2).unwrap()),
-        Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)])),
-        Arc::new(TimestampMillisecondArray::from(vec![0, 60_000, 61_001, 3_600_000])),
+        Arc::new(Float64Array::from(vec![
+            Some(0.5),
+            Some(0.0),
+            None,
+            Some(4.0),
+        ])),
+        Arc::new(
+            Decimal128Array::from(vec![100, 0, 250, 1])
+                .with_precision_and_scale(10, 2)
+                .unwrap(),
+        ),
+        Arc::new(BooleanArray::from(vec![
+            Some(true),
+            Some(false),
+            None,
+            Some(true),
+        ])),
+        Arc::new(TimestampMillisecondArray::from(vec![
+            0, 60_000, 61_001, 3_600_000,
+        ])),
         Arc::new(StringArray::from(vec!["ann", "bob", "cid", "dan"])),
         Arc::new(Int64Array::from(vec![10, 20, 30, 40])),
     ];
@@ -69,7 +86,10 @@ fn a_failing_row_fails_alone() {
         ("10 / zero", ["10", "[DivisionByZero]", "null", "5"]),
         ("10 % zero", ["0", "[DivisionByZero]", "null", "0"]),
         ("1.0 / amount", ["2.0", "[DivisionByZero]", "null", "0.25"]),
-        ("1 / price", ["1.0000", "[DivisionByZero]", "0.4000", "100.0000"]),
+        (
+            "1 / price",
+            ["1.0000", "[DivisionByZero]", "0.4000", "100.0000"],
+        ),
         ("CAST(word AS BIGINT)", ["1", "2", "[InvalidCast]", "4"]),
         ("TRY_CAST(word AS BIGINT)", ["1", "2", "null", "4"]),
         ("big + 1", ["1", "2", "3", "[Overflow]"]),
@@ -85,28 +105,67 @@ fn a_failing_row_fails_alone() {
 #[test]
 fn the_reason_names_the_expression_and_no_data() {
     let evaluated = evaluate_each(&[planned("10/zero")], &rows());
-    assert_eq!(evaluated.failed, [(1, "DivisionByZero: 10 / zero".to_string())]);
+    assert_eq!(
+        evaluated.failed,
+        [(1, "DivisionByZero: 10 / zero".to_string())]
+    );
 }
 
 #[test]
 fn a_row_that_fails_in_one_expression_is_null_in_all() {
-    let evaluated = evaluate_each(&[planned("n"), planned("10 / zero"), planned("CAST(word AS BIGINT)")], &rows());
-    assert_eq!(evaluated.failed.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2]);
+    let evaluated = evaluate_each(
+        &[
+            planned("n"),
+            planned("10 / zero"),
+            planned("CAST(word AS BIGINT)"),
+        ],
+        &rows(),
+    );
+    assert_eq!(
+        evaluated
+            .failed
+            .iter()
+            .map(|(row, _)| *row)
+            .collect::<Vec<_>>(),
+        [1, 2]
+    );
     for column in &evaluated.columns {
         assert!(column.is_null(1) && column.is_null(2) && column.is_valid(0) && column.is_valid(3));
     }
-    assert!(evaluated.failed[1].1.starts_with("InvalidCast: "), "{:?}", evaluated.failed[1]);
+    assert!(
+        evaluated.failed[1].1.starts_with("InvalidCast: "),
+        "{:?}",
+        evaluated.failed[1]
+    );
 }
 
 #[test]
 fn the_right_side_counts_only_where_the_left_leaves_it_open() {
     for (sql, expected) in [
-        ("zero <> 0 AND 10 / zero > 5", ["true", "false", "null", "false"]),
-        ("zero = 0 OR 10 / zero > 5", ["true", "true", "null", "false"]),
-        ("CASE WHEN zero = 0 THEN 0 ELSE 10 / zero END", ["10", "0", "null", "5"]),
-        ("word <> 'x' AND CAST(word AS BIGINT) > 1", ["false", "true", "false", "true"]),
-        ("coalesce(amount, 1 / (n - 3))", ["0.5", "0.0", "[DivisionByZero]", "4.0"]),
-        ("zero IS NULL OR (zero <> 0 AND (flag OR 1 / (n - 4) > 0))", ["true", "false", "true", "true"]),
+        (
+            "zero <> 0 AND 10 / zero > 5",
+            ["true", "false", "null", "false"],
+        ),
+        (
+            "zero = 0 OR 10 / zero > 5",
+            ["true", "true", "null", "false"],
+        ),
+        (
+            "CASE WHEN zero = 0 THEN 0 ELSE 10 / zero END",
+            ["10", "0", "null", "5"],
+        ),
+        (
+            "word <> 'x' AND CAST(word AS BIGINT) > 1",
+            ["false", "true", "false", "true"],
+        ),
+        (
+            "coalesce(amount, 1 / (n - 3))",
+            ["0.5", "0.0", "[DivisionByZero]", "4.0"],
+        ),
+        (
+            "zero IS NULL OR (zero <> 0 AND (flag OR 1 / (n - 4) > 0))",
+            ["true", "false", "true", "true"],
+        ),
     ] {
         assert_eq!(evaluated(sql), expected, "{sql}");
     }
@@ -114,18 +173,34 @@ fn the_right_side_counts_only_where_the_left_leaves_it_open() {
 
 #[test]
 fn results_do_not_depend_on_how_rows_are_cut() {
-    let exprs = ["10 / zero", "zero <> 0 AND 10 / zero > 5", "CAST(word AS BIGINT) + 1", "1.0 / amount", "n > 0", "'a' || word"];
+    let exprs = [
+        "10 / zero",
+        "zero <> 0 AND 10 / zero > 5",
+        "CAST(word AS BIGINT) + 1",
+        "1.0 / amount",
+        "n > 0",
+        "'a' || word",
+    ];
     let exprs: Vec<Compiled> = exprs.iter().map(|sql| planned(sql)).collect();
     let rows = rows();
     for expr in exprs.chunks(1).chain([exprs.as_slice()]) {
         let whole = evaluate_each(expr, &rows);
         for cut in 1..4 {
-            let (head, tail) = (evaluate_each(expr, &rows.slice(0, cut)), evaluate_each(expr, &rows.slice(cut, 4 - cut)));
+            let (head, tail) = (
+                evaluate_each(expr, &rows.slice(0, cut)),
+                evaluate_each(expr, &rows.slice(cut, 4 - cut)),
+            );
             let mut failed = head.failed.clone();
-            failed.extend(tail.failed.iter().map(|(row, reason)| (row + cut, reason.clone())));
+            failed.extend(
+                tail.failed
+                    .iter()
+                    .map(|(row, reason)| (row + cut, reason.clone())),
+            );
             assert_eq!(failed, whole.failed);
             for (at, column) in whole.columns.iter().enumerate() {
-                let joined = arrow::compute::concat(&[head.columns[at].as_ref(), tail.columns[at].as_ref()]).unwrap();
+                let joined =
+                    arrow::compute::concat(&[head.columns[at].as_ref(), tail.columns[at].as_ref()])
+                        .unwrap();
                 assert_eq!(&joined, column);
             }
         }
@@ -139,16 +214,34 @@ fn many_failing_rows_among_many_rows() {
     let expr = scalar("100 / (n % 7)", &batch.schema(), "x").unwrap();
     let evaluated = evaluate_each(&[expr], &batch);
     let expected: Vec<usize> = (0..10_000).step_by(7).collect();
-    assert_eq!(evaluated.failed.iter().map(|(row, _)| *row).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        evaluated
+            .failed
+            .iter()
+            .map(|(row, _)| *row)
+            .collect::<Vec<_>>(),
+        expected
+    );
     let values = evaluated.columns[0].as_primitive::<Int64Type>();
-    assert!((0..10_000).all(|row| if row % 7 == 0 { values.is_null(row) } else { values.value(row) == 100 / (row as i64 % 7) }));
+    assert!((0..10_000).all(|row| if row % 7 == 0 {
+        values.is_null(row)
+    } else {
+        values.value(row) == 100 / (row as i64 % 7)
+    }));
 }
 
 #[test]
 fn no_rows_give_empty_columns() {
     let none = rows().slice(0, 0);
     let evaluated = evaluate_each(&[planned("10 / zero"), planned("word")], &none);
-    assert_eq!(evaluated.columns.iter().map(|column| column.len()).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(
+        evaluated
+            .columns
+            .iter()
+            .map(|column| column.len())
+            .collect::<Vec<_>>(),
+        [0, 0]
+    );
     assert_eq!(evaluated.columns[1].data_type(), &DataType::Utf8);
     assert!(evaluated.failed.is_empty());
 }
@@ -179,22 +272,53 @@ fn results_have_the_engines_types() {
         let compiled = planned(sql);
         assert_eq!(compiled.data_type, expected, "{sql}");
         let evaluated = evaluate_each(&[compiled], &rows());
-        assert_eq!(evaluated.columns[0].data_type(), &expected, "{sql} evaluated");
+        assert_eq!(
+            evaluated.columns[0].data_type(),
+            &expected,
+            "{sql} evaluated"
+        );
         assert_eq!(evaluated.columns[0].len(), 4);
     }
 }
 
 #[test]
 fn values_are_right() {
-    assert_eq!(evaluated("date_trunc('minute', ts)")[2], "1970-01-01T00:01:00");
-    assert_eq!(evaluated("ts - TIMESTAMP '1970-01-01T00:00:01'"), ["-1000", "59000", "60001", "3599000"]);
-    assert_eq!(evaluated("ts >= '1970-01-01T00:01:00Z'"), ["false", "true", "true", "true"]);
-    assert_eq!(evaluated("user"), ["ann", "bob", "cid", "dan"], "a keyword that is a column");
-    assert_eq!(evaluated("Amount + 0 * n"), ["10", "20", "30", "40"], "names keep their case");
+    assert_eq!(
+        evaluated("date_trunc('minute', ts)")[2],
+        "1970-01-01T00:01:00"
+    );
+    assert_eq!(
+        evaluated("ts - TIMESTAMP '1970-01-01T00:00:01'"),
+        ["-1000", "59000", "60001", "3599000"]
+    );
+    assert_eq!(
+        evaluated("ts >= '1970-01-01T00:01:00Z'"),
+        ["false", "true", "true", "true"]
+    );
+    assert_eq!(
+        evaluated("user"),
+        ["ann", "bob", "cid", "dan"],
+        "a keyword that is a column"
+    );
+    assert_eq!(
+        evaluated("Amount + 0 * n"),
+        ["10", "20", "30", "40"],
+        "names keep their case"
+    );
     assert_eq!(evaluated("\"Amount\""), ["10", "20", "30", "40"]);
-    assert_eq!(evaluated("word IN ('1', 'x')"), ["true", "false", "true", "false"]);
-    assert_eq!(evaluated("UPPER(word)"), ["1", "2", "X", "4"], "function names have no case");
-    assert_eq!(evaluated("n BETWEEN 2 AND 3"), ["false", "true", "true", "false"]);
+    assert_eq!(
+        evaluated("word IN ('1', 'x')"),
+        ["true", "false", "true", "false"]
+    );
+    assert_eq!(
+        evaluated("UPPER(word)"),
+        ["1", "2", "X", "4"],
+        "function names have no case"
+    );
+    assert_eq!(
+        evaluated("n BETWEEN 2 AND 3"),
+        ["false", "true", "true", "false"]
+    );
 }
 
 #[test]
@@ -207,32 +331,120 @@ fn bare_columns_are_known_as_such() {
 #[test]
 fn messages_say_what_and_where() {
     let cases = [
-        ("amnt > 1", "there is no column `amnt` (did you mean `Amount`?)", Some((0, 4))),
-        ("n > 1 AND wrd = 'x'", "there is no column `wrd` (did you mean `word`?)", Some((10, 13))),
-        ("N > 1", "there is no column `N` (did you mean `n`?)", Some((0, 1))),
-        ("word = \"x y\"", "there is no column `x y` (double quotes are for columns, single quotes for strings)", Some((7, 12))),
-        ("events.n > 1", "`events.n`: columns are named without a prefix (write `n`)", Some((0, 6))),
-        ("uper(word)", "there is no function `uper` (did you mean `upper`?)", Some((0, 4))),
-        ("n >", "not an SQL expression: expected: an expression, found: EOF", None),
-        ("n > 1 garbage", "`garbage` does not belong here: the expression ends before it", Some((6, 13))),
-        ("n > 1; drop", "`;` does not belong here: the expression ends before it", Some((5, 6))),
+        (
+            "amnt > 1",
+            "there is no column `amnt` (did you mean `Amount`?)",
+            Some((0, 4)),
+        ),
+        (
+            "n > 1 AND wrd = 'x'",
+            "there is no column `wrd` (did you mean `word`?)",
+            Some((10, 13)),
+        ),
+        (
+            "N > 1",
+            "there is no column `N` (did you mean `n`?)",
+            Some((0, 1)),
+        ),
+        (
+            "word = \"x y\"",
+            "there is no column `x y` (double quotes are for columns, single quotes for strings)",
+            Some((7, 12)),
+        ),
+        (
+            "events.n > 1",
+            "`events.n`: columns are named without a prefix (write `n`)",
+            Some((0, 6)),
+        ),
+        (
+            "uper(word)",
+            "there is no function `uper` (did you mean `upper`?)",
+            Some((0, 4)),
+        ),
+        (
+            "n >",
+            "not an SQL expression: expected: an expression, found: EOF",
+            None,
+        ),
+        (
+            "n > 1 garbage",
+            "`garbage` does not belong here: the expression ends before it",
+            Some((6, 13)),
+        ),
+        (
+            "n > 1; drop",
+            "`;` does not belong here: the expression ends before it",
+            Some((5, 6)),
+        ),
         ("", "the expression is empty", None),
-        ("now()", "`now` is refused: equal input would not give equal output (use a column of the event, such as its time)", Some((0, 3))),
-        ("random()", "`random` is refused: equal input would not give equal output (use a column of the event, such as its time)", Some((0, 6))),
-        ("uuid()", "`uuid` is refused: equal input would not give equal output (use a column of the event, such as its time)", Some((0, 4))),
-        ("ts < current_date", "`current_date` is refused: equal input would not give equal output (use a column of the event, such as its time)", Some((5, 17))),
-        ("sum(n)", "`sum` is an aggregate function, and this expression is computed row by row (use it in `aggregate` of a step with `window`)", Some((0, 3))),
-        ("row_number() OVER ()", "`row_number(…) OVER …`: window functions of SQL are not available (use a step with `window`)", Some((0, 10))),
-        ("n IN (SELECT 1)", "subqueries are not available: an expression sees the columns of one row", None),
-        ("EXISTS (SELECT 1)", "subqueries are not available: an expression sees the columns of one row", None),
-        ("n = $1", "`$1`: expressions have no parameters", Some((4, 6))),
-        ("upper(DISTINCT word)", "`upper` is not an aggregate function: it takes arguments only", Some((0, 5))),
-        ("NULL", "NULL by itself has no type (write for example `CAST(NULL AS BIGINT)`)", None),
-        ("INTERVAL '1 minute'", "the result has the type Interval(MonthDayNano), which a column cannot have (cast it, for example `CAST(… AS VARCHAR)`)", None),
+        (
+            "now()",
+            "`now` is refused: equal input would not give equal output (use a column of the event, such as its time)",
+            Some((0, 3)),
+        ),
+        (
+            "random()",
+            "`random` is refused: equal input would not give equal output (use a column of the event, such as its time)",
+            Some((0, 6)),
+        ),
+        (
+            "uuid()",
+            "`uuid` is refused: equal input would not give equal output (use a column of the event, such as its time)",
+            Some((0, 4)),
+        ),
+        (
+            "ts < current_date",
+            "`current_date` is refused: equal input would not give equal output (use a column of the event, such as its time)",
+            Some((5, 17)),
+        ),
+        (
+            "sum(n)",
+            "`sum` is an aggregate function, and this expression is computed row by row (use it in `aggregate` of a step with `window`)",
+            Some((0, 3)),
+        ),
+        (
+            "row_number() OVER ()",
+            "`row_number(…) OVER …`: window functions of SQL are not available (use a step with `window`)",
+            Some((0, 10)),
+        ),
+        (
+            "n IN (SELECT 1)",
+            "subqueries are not available: an expression sees the columns of one row",
+            None,
+        ),
+        (
+            "EXISTS (SELECT 1)",
+            "subqueries are not available: an expression sees the columns of one row",
+            None,
+        ),
+        (
+            "n = $1",
+            "`$1`: expressions have no parameters",
+            Some((4, 6)),
+        ),
+        (
+            "upper(DISTINCT word)",
+            "`upper` is not an aggregate function: it takes arguments only",
+            Some((0, 5)),
+        ),
+        (
+            "NULL",
+            "NULL by itself has no type (write for example `CAST(NULL AS BIGINT)`)",
+            None,
+        ),
+        (
+            "INTERVAL '1 minute'",
+            "the result has the type Interval(MonthDayNano), which a column cannot have (cast it, for example `CAST(… AS VARCHAR)`)",
+            None,
+        ),
     ];
     for (sql, message, within) in cases {
         let problems = scalar(sql, &rows().schema(), "spec.x").expect_err(sql);
-        assert_eq!(problems[0].to_string(), format!("spec.x: {message}"), "{sql}");
+        assert_eq!(
+            problems[0].to_string(),
+            format!("spec.x: {message}"),
+            "{sql}"
+        );
         assert_eq!(problems[0].within, within, "{sql}");
     }
 }
@@ -247,10 +459,17 @@ fn wrong_types_are_told_in_the_job_files_words() {
     ] {
         let problems = scalar(sql, &rows().schema(), "spec.x").expect_err(sql);
         assert!(problems[0].message.contains(part), "{sql}: {}", problems[0]);
-        assert!(!problems[0].message.contains('\n') && !problems[0].message.contains("Utf8"), "{sql}: {}", problems[0]);
+        assert!(
+            !problems[0].message.contains('\n') && !problems[0].message.contains("Utf8"),
+            "{sql}: {}",
+            problems[0]
+        );
     }
     let problems = condition("n + 1", &rows().schema(), "spec.x").unwrap_err();
-    assert_eq!(problems[0].message, "a condition is true or false, but this is a Int64");
+    assert_eq!(
+        problems[0].message,
+        "a condition is true or false, but this is a Int64"
+    );
 }
 
 #[test]
@@ -272,18 +491,47 @@ fn strings(items: &[&str]) -> Vec<String> {
 #[test]
 fn select_items_have_names() {
     let schema = rows().schema();
-    let items = select_items(&strings(&["n", "upper(word) AS kind", "\"user\""]), &schema, "s").unwrap();
-    assert_eq!(items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>(), ["n", "kind", "user"]);
+    let items = select_items(
+        &strings(&["n", "upper(word) AS kind", "\"user\""]),
+        &schema,
+        "s",
+    )
+    .unwrap();
+    assert_eq!(
+        items
+            .iter()
+            .map(|item| item.name.as_str())
+            .collect::<Vec<_>>(),
+        ["n", "kind", "user"]
+    );
     let all = select_items(&strings(&["*", "n + 1 AS next"]), &schema, "s").unwrap();
     assert_eq!(all.len(), 11);
 
     let messages = |items: &[&str]| -> Vec<String> {
-        select_items(&strings(items), &schema, "s").unwrap_err().iter().map(Problem::to_string).collect()
+        select_items(&strings(items), &schema, "s")
+            .unwrap_err()
+            .iter()
+            .map(Problem::to_string)
+            .collect()
     };
-    assert_eq!(messages(&["n + 1"]), ["s[0]: the expression has no name (write `n + 1 AS name`)"]);
-    assert_eq!(messages(&["n", "word AS n"]), ["s: two columns are named `n` (rename one with AS)"]);
-    assert_eq!(messages(&["n AS \"a b\""]), ["s[0]: `a b` is no name for a column (letters, digits and `_`, not starting with a digit)"]);
-    assert_eq!(messages(&["n AS m x"]), ["s[0]: `x` does not belong here: the expression ends before it"]);
+    assert_eq!(
+        messages(&["n + 1"]),
+        ["s[0]: the expression has no name (write `n + 1 AS name`)"]
+    );
+    assert_eq!(
+        messages(&["n", "word AS n"]),
+        ["s: two columns are named `n` (rename one with AS)"]
+    );
+    assert_eq!(
+        messages(&["n AS \"a b\""]),
+        [
+            "s[0]: `a b` is no name for a column (letters, digits and `_`, not starting with a digit)"
+        ]
+    );
+    assert_eq!(
+        messages(&["n AS m x"]),
+        ["s[0]: `x` does not belong here: the expression ends before it"]
+    );
     assert_eq!(messages(&["nn AS a", "upper(wort) AS b"]).len(), 2);
 }
 
@@ -294,13 +542,44 @@ fn aggregated(items: &[&str], having: Option<&str>) -> Result<Aggregation, Vec<P
 
 #[test]
 fn calls_are_cut_out_and_shared() {
-    let items = ["count(*) AS rows", "sum(amount) / count(*) AS mean", "SUM( amount ) AS total", "upper(user) AS name", "max(n + 1) AS top"];
+    let items = [
+        "count(*) AS rows",
+        "sum(amount) / count(*) AS mean",
+        "SUM( amount ) AS total",
+        "upper(user) AS name",
+        "max(n + 1) AS top",
+    ];
     let planned = aggregated(&items, Some("rows > 3 AND min(n) < total")).unwrap();
-    let functions: Vec<_> = planned.calls.iter().map(|call| call.function.clone()).collect();
+    let functions: Vec<_> = planned
+        .calls
+        .iter()
+        .map(|call| call.function.clone())
+        .collect();
     use AggregateFunction::*;
     assert_eq!(functions, [Count, Sum, Max, Min]);
-    let names: Vec<_> = planned.having_schema.fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(names, ["user", "window_start", "window_end", "#0", "#1", "#2", "#3", "rows", "mean", "total", "name", "top"]);
+    let names: Vec<_> = planned
+        .having_schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "user",
+            "window_start",
+            "window_end",
+            "#0",
+            "#1",
+            "#2",
+            "#3",
+            "rows",
+            "mean",
+            "total",
+            "name",
+            "top"
+        ]
+    );
     assert_eq!(planned.aggregated.fields().len(), 7);
     assert_eq!(planned.calls[0].argument.is_none(), true);
     assert_eq!(planned.calls[2].argument.as_ref().unwrap().sql, "n + 1");
@@ -321,71 +600,173 @@ fn types_of_aggregates() {
         ("stddev(n)", DataType::Float64),
         ("approx_distinct(word)", DataType::Int64),
         ("approx_percentile_cont(n, 0.95)", DataType::Float64),
-        ("approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY n)", DataType::Float64),
+        (
+            "approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY n)",
+            DataType::Float64,
+        ),
         ("first_value(word)", DataType::Utf8),
         ("last_value(price)", DataType::Decimal128(10, 2)),
-        ("array_agg(n)", DataType::List(Arc::new(Field::new("item", DataType::Int64, true)))),
+        (
+            "array_agg(n)",
+            DataType::List(Arc::new(Field::new("item", DataType::Int64, true))),
+        ),
         ("count(*) FILTER (WHERE n > 1)", DataType::Int64),
     ] {
-        let planned = aggregated(&[&format!("{call} AS x")], None).unwrap_or_else(|problems| panic!("{call}: {problems:?}"));
+        let planned = aggregated(&[&format!("{call} AS x")], None)
+            .unwrap_or_else(|problems| panic!("{call}: {problems:?}"));
         assert_eq!(planned.items[0].compiled.data_type, expected, "{call}");
         assert_eq!(planned.calls[0].data_type, expected, "{call}");
     }
-    let both = aggregated(&["approx_percentile_cont(n, 0.5) AS a", "approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY n) AS b"], None).unwrap();
+    let both = aggregated(
+        &[
+            "approx_percentile_cont(n, 0.5) AS a",
+            "approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY n) AS b",
+        ],
+        None,
+    )
+    .unwrap();
     assert_eq!(both.calls.len(), 1);
-    assert_eq!(both.calls[0].function, AggregateFunction::ApproxPercentile(0.5));
+    assert_eq!(
+        both.calls[0].function,
+        AggregateFunction::ApproxPercentile(0.5)
+    );
     let limited = aggregated(&["array_agg(n, 5) AS a", "array_agg(n) AS b"], None).unwrap();
-    assert_eq!(limited.calls[0].function, AggregateFunction::ArrayAgg { limit: 5 });
-    assert_eq!(limited.calls[1].function, AggregateFunction::ArrayAgg { limit: 1000 });
+    assert_eq!(
+        limited.calls[0].function,
+        AggregateFunction::ArrayAgg { limit: 5 }
+    );
+    assert_eq!(
+        limited.calls[1].function,
+        AggregateFunction::ArrayAgg { limit: 1000 }
+    );
 }
 
 #[test]
 fn messages_about_aggregates() {
     for (item, message) in [
-        ("count(DISTINCT word) AS x", "`count`: DISTINCT is not available (approx_distinct(x) counts distinct values)"),
-        ("array_agg(n ORDER BY ts) AS x", "`array_agg`: ORDER BY is not available (first_value and last_value go by event time, array_agg by the order of the log)"),
-        ("array_agg(n, 0) AS x", "`array_agg`: the limit is a whole number from 1 to 100000, not `0`"),
-        ("array_agg(n, 100001) AS x", "`array_agg`: the limit is a whole number from 1 to 100000, not `100001`"),
-        ("approx_percentile_cont(n, 1.5) AS x", "`approx_percentile_cont`: the quantile is a number from 0 to 1, such as 0.95, not `1.5`"),
-        ("approx_percentile_cont(n) AS x", "`approx_percentile_cont`: write `approx_percentile_cont(x, 0.95)`"),
-        ("sum(word) AS x", "`sum`: it takes numbers, and this is a String"),
+        (
+            "count(DISTINCT word) AS x",
+            "`count`: DISTINCT is not available (approx_distinct(x) counts distinct values)",
+        ),
+        (
+            "array_agg(n ORDER BY ts) AS x",
+            "`array_agg`: ORDER BY is not available (first_value and last_value go by event time, array_agg by the order of the log)",
+        ),
+        (
+            "array_agg(n, 0) AS x",
+            "`array_agg`: the limit is a whole number from 1 to 100000, not `0`",
+        ),
+        (
+            "array_agg(n, 100001) AS x",
+            "`array_agg`: the limit is a whole number from 1 to 100000, not `100001`",
+        ),
+        (
+            "approx_percentile_cont(n, 1.5) AS x",
+            "`approx_percentile_cont`: the quantile is a number from 0 to 1, such as 0.95, not `1.5`",
+        ),
+        (
+            "approx_percentile_cont(n) AS x",
+            "`approx_percentile_cont`: write `approx_percentile_cont(x, 0.95)`",
+        ),
+        (
+            "sum(word) AS x",
+            "`sum`: it takes numbers, and this is a String",
+        ),
         ("sum(*) AS x", "`sum`: `*` is not an argument it takes"),
         ("sum() AS x", "`sum`: write `sum(x)`"),
-        ("sum(count(*)) AS x", "`sum`: an aggregate function inside another (compute the inner one in a step before)"),
-        ("n AS x", "column `n` cannot be used here (a group has many values of it: put it into `groupBy` or into an aggregate function)"),
-        ("sum(n) + nope AS x", "there is no column `nope` (columns here: `user`, `window_start`, `window_end`)"),
-        ("sum(nn) AS x", "there is no column `nn` (did you mean `n`?)"),
-        ("count(*)", "the expression has no name (write `count(*) AS name`)"),
-        ("count(*) AS user", "`user` is the name of a group or window column, which is emitted anyway"),
-        ("cout(*) AS x", "there is no function `cout` (did you mean `count`?)"),
-        ("sum(n) OVER () AS x", "`sum(…) OVER …`: window functions of SQL are not available (use a step with `window`)"),
-        ("first_value(n) IGNORE NULLS AS x", "`first_value`: nulls are always left out; IGNORE NULLS and RESPECT NULLS are not available"),
-        ("min(n) FILTER (WHERE n) AS x", "a condition is true or false, but this is a Int64"),
+        (
+            "sum(count(*)) AS x",
+            "`sum`: an aggregate function inside another (compute the inner one in a step before)",
+        ),
+        (
+            "n AS x",
+            "column `n` cannot be used here (a group has many values of it: put it into `groupBy` or into an aggregate function)",
+        ),
+        (
+            "sum(n) + nope AS x",
+            "there is no column `nope` (columns here: `user`, `window_start`, `window_end`)",
+        ),
+        (
+            "sum(nn) AS x",
+            "there is no column `nn` (did you mean `n`?)",
+        ),
+        (
+            "count(*)",
+            "the expression has no name (write `count(*) AS name`)",
+        ),
+        (
+            "count(*) AS user",
+            "`user` is the name of a group or window column, which is emitted anyway",
+        ),
+        (
+            "cout(*) AS x",
+            "there is no function `cout` (did you mean `count`?)",
+        ),
+        (
+            "sum(n) OVER () AS x",
+            "`sum(…) OVER …`: window functions of SQL are not available (use a step with `window`)",
+        ),
+        (
+            "first_value(n) IGNORE NULLS AS x",
+            "`first_value`: nulls are always left out; IGNORE NULLS and RESPECT NULLS are not available",
+        ),
+        (
+            "min(n) FILTER (WHERE n) AS x",
+            "a condition is true or false, but this is a Int64",
+        ),
     ] {
         let problems = aggregated(&[item], None).expect_err(item);
-        assert_eq!(problems[0].to_string(), format!("step.aggregate[0]: {message}"), "{item}");
+        assert_eq!(
+            problems[0].to_string(),
+            format!("step.aggregate[0]: {message}"),
+            "{item}"
+        );
     }
     let problems = aggregated(&["count(*) AS a"], Some("b > 1")).unwrap_err();
     assert_eq!(problems[0].path, "step.having");
     let problems = aggregated(&["count(*) AS a", "sum(n) AS a"], None).unwrap_err();
-    assert_eq!(problems[0].to_string(), "step.aggregate[1]: two columns are named `a` (rename one with AS)");
+    assert_eq!(
+        problems[0].to_string(),
+        "step.aggregate[1]: two columns are named `a` (rename one with AS)"
+    );
 }
 
 #[test]
 fn an_expression_over_calls_evaluates() {
-    let planned = aggregated(&["sum(price) / count(*) AS mean", "sum(amount) / 2 AS half"], None).unwrap();
+    let planned = aggregated(
+        &["sum(price) / count(*) AS mean", "sum(amount) / 2 AS half"],
+        None,
+    )
+    .unwrap();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(vec!["ann"])),
         Arc::new(TimestampMillisecondArray::from(vec![0])),
         Arc::new(TimestampMillisecondArray::from(vec![1])),
-        Arc::new(Decimal128Array::from(vec![300]).with_precision_and_scale(38, 2).unwrap()),
+        Arc::new(
+            Decimal128Array::from(vec![300])
+                .with_precision_and_scale(38, 2)
+                .unwrap(),
+        ),
         Arc::new(Int64Array::from(vec![2])),
         Arc::new(Float64Array::from(vec![5.0])),
     ];
     let batch = RecordBatch::try_new(planned.aggregated.clone(), columns).unwrap();
-    let exprs: Vec<Compiled> = planned.items.iter().map(|item| item.compiled.clone()).collect();
+    let exprs: Vec<Compiled> = planned
+        .items
+        .iter()
+        .map(|item| item.compiled.clone())
+        .collect();
     let evaluated = evaluate_each(&exprs, &batch);
     assert!(evaluated.failed.is_empty(), "{:?}", evaluated.failed);
-    assert_eq!(evaluated.columns[0].as_primitive::<Decimal128Type>().value_as_string(0).trim_end_matches('0'), "1.5");
-    assert_eq!(evaluated.columns[1].as_primitive::<Float64Type>().value(0), 2.5);
+    assert_eq!(
+        evaluated.columns[0]
+            .as_primitive::<Decimal128Type>()
+            .value_as_string(0)
+            .trim_end_matches('0'),
+        "1.5"
+    );
+    assert_eq!(
+        evaluated.columns[1].as_primitive::<Float64Type>().value(0),
+        2.5
+    );
 }

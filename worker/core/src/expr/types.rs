@@ -23,7 +23,10 @@ pub(super) fn canonical(inner: &DataType) -> Option<DataType> {
         integer if integer.is_integer() => DataType::Int64,
         float if float.is_floating() => DataType::Float64,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Dictionary(_, values) => canonical(values)?,
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => TIMESTAMP,
         DataType::Duration(_) => DataType::Int64,

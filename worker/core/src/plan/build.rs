@@ -24,8 +24,8 @@ use super::planner::{Resolved, failed_schema};
 use super::sinks::ResolvedSink;
 use super::steps::{ResolvedStep, StepKind, WindowStep, field, schema_of};
 use super::{
-    AggregateCall, ExchangePlan, Feed, NodeKind, NodePlan, Port, SinkPlan, SourcePlan, StageInput, StagePlan,
-    StatelessPlan, StreamRef, WindowPlan,
+    AggregateCall, ExchangePlan, Feed, NodeKind, NodePlan, Port, SinkPlan, SourcePlan, StageInput,
+    StagePlan, StatelessPlan, StreamRef, WindowPlan,
 };
 use crate::decode;
 use crate::expr::{Compiled, Item};
@@ -39,13 +39,31 @@ pub(super) struct Layout {
 }
 
 pub(super) fn build(resolved: &Resolved<'_>, demand: &Demand) -> Result<Layout> {
-    let mut builder = Builder { demand, stages: Vec::new(), exchanges: Vec::new(), built: BTreeMap::new() };
-    let sources = resolved.sources.iter().map(|source| builder.source(&source.plan)).collect();
+    let mut builder = Builder {
+        demand,
+        stages: Vec::new(),
+        exchanges: Vec::new(),
+        built: BTreeMap::new(),
+    };
+    let sources = resolved
+        .sources
+        .iter()
+        .map(|source| builder.source(&source.plan))
+        .collect();
     for (step, planned) in &resolved.steps {
         builder.step(step, planned)?;
     }
-    let sinks = resolved.sinks.iter().map(|sink| builder.sink(sink)).collect::<Result<_>>()?;
-    Ok(Layout { sources, stages: builder.stages, exchanges: builder.exchanges, sinks })
+    let sinks = resolved
+        .sinks
+        .iter()
+        .map(|sink| builder.sink(sink))
+        .collect::<Result<_>>()?;
+    Ok(Layout {
+        sources,
+        stages: builder.stages,
+        exchanges: builder.exchanges,
+        sinks,
+    })
 }
 
 /// A stream that is laid out.
@@ -74,7 +92,9 @@ struct Ports {
 
 impl Builder<'_> {
     fn get(&self, stream: &str) -> Result<&Built> {
-        self.built.get(stream).ok_or_else(|| DataFusionError::Internal(format!("stream {stream} is not laid out")))
+        self.built
+            .get(stream)
+            .ok_or_else(|| DataFusionError::Internal(format!("stream {stream} is not laid out")))
     }
 
     fn source(&mut self, plan: &SourcePlan) -> SourcePlan {
@@ -82,19 +102,42 @@ impl Builder<'_> {
         let mut columns = plan.columns.clone();
         for (at, column) in columns.iter_mut().enumerate() {
             // Rows without any column would have no number.
-            column.used = wanted.contains(&&column.name) || (wanted.is_empty() && at == plan.time_column);
+            column.used =
+                wanted.contains(&&column.name) || (wanted.is_empty() && at == plan.time_column);
         }
         let used = columns.iter().filter(|column| column.used);
-        let fields = used.map(|column| Field::new(&column.name, column.data_type.clone(), column.nullable));
+        let fields =
+            used.map(|column| Field::new(&column.name, column.data_type.clone(), column.nullable));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let stage = self.stages.len();
-        self.stages.push(StagePlan { input: StageInput::Source(stage), schema: schema.clone(), nodes: Vec::new() });
+        self.stages.push(StagePlan {
+            input: StageInput::Source(stage),
+            schema: schema.clone(),
+            nodes: Vec::new(),
+        });
         let malformed = format!("{}.malformed", plan.name);
         let malformed_read = self.demand.is_read(&malformed);
         let at = |feed| vec![StreamRef { stage, feed }];
-        self.built.insert(plan.name.clone(), Built { refs: at(Feed::Input), schema: schema.clone() });
-        self.built.insert(malformed, Built { refs: at(Feed::Malformed), schema: decode::malformed_schema() });
-        SourcePlan { columns, schema, malformed_read, ..plan.clone() }
+        self.built.insert(
+            plan.name.clone(),
+            Built {
+                refs: at(Feed::Input),
+                schema: schema.clone(),
+            },
+        );
+        self.built.insert(
+            malformed,
+            Built {
+                refs: at(Feed::Malformed),
+                schema: decode::malformed_schema(),
+            },
+        );
+        SourcePlan {
+            columns,
+            schema,
+            malformed_read,
+            ..plan.clone()
+        }
     }
 
     fn sink(&self, sink: &ResolvedSink) -> Result<SinkPlan> {
@@ -116,22 +159,50 @@ impl Builder<'_> {
         if !self.demand.is_read(&main) && !late_read && !failed_read {
             return Ok(());
         }
-        let ports = Ports { main, late, failed, late_read, failed_read };
+        let ports = Ports {
+            main,
+            late,
+            failed,
+            late_read,
+            failed_read,
+        };
         let input = self.get(&step.from)?.clone();
-        let filter = planned.filter.as_ref().map(|filter| filter.over(&input.schema)).transpose()?;
+        let filter = planned
+            .filter
+            .as_ref()
+            .map(|filter| filter.over(&input.schema))
+            .transpose()?;
         match &planned.kind {
-            StepKind::Stateless { select } => self.stateless(select.as_deref(), filter, input, ports),
-            StepKind::Window(window) if window.stays => self.window(window, filter, input, ports, planned),
+            StepKind::Stateless { select } => {
+                self.stateless(select.as_deref(), filter, input, ports)
+            }
+            StepKind::Window(window) if window.stays => {
+                self.window(window, filter, input, ports, planned)
+            }
             StepKind::Window(window) => self.exchanged(window, filter, input, ports, planned),
         }
     }
 
-    fn stateless(&mut self, select: Option<&[Item]>, filter: Option<Compiled>, input: Built, ports: Ports) -> Result<()> {
+    fn stateless(
+        &mut self,
+        select: Option<&[Item]>,
+        filter: Option<Compiled>,
+        input: Built,
+        ports: Ports,
+    ) -> Result<()> {
         let items: Option<Vec<Item>> = match select {
             None => None,
             Some(items) => {
                 let kept = self.demand.kept(items, &ports.main).into_iter();
-                Some(kept.map(|item| Ok(Item { name: item.name.clone(), compiled: item.compiled.over(&input.schema)? })).collect::<Result<_>>()?)
+                Some(
+                    kept.map(|item| {
+                        Ok(Item {
+                            name: item.name.clone(),
+                            compiled: item.compiled.over(&input.schema)?,
+                        })
+                    })
+                    .collect::<Result<_>>()?,
+                )
             }
         };
         let schema = items.as_deref().map_or(input.schema.clone(), schema_of);
@@ -139,50 +210,127 @@ impl Builder<'_> {
         let plan = StatelessPlan { filter, project };
         let mut main = Vec::new();
         for from in &input.refs {
-            main.push(self.node(&ports, from, NodeKind::Stateless(plan.clone()), &schema, false));
+            main.push(self.node(
+                &ports,
+                from,
+                NodeKind::Stateless(plan.clone()),
+                &schema,
+                false,
+            ));
         }
-        self.finish(ports, &input, Built { refs: main.clone(), schema }, Vec::new(), port_of(&main, Port::Failed));
+        self.finish(
+            ports,
+            &input,
+            Built {
+                refs: main.clone(),
+                schema,
+            },
+            Vec::new(),
+            port_of(&main, Port::Failed),
+        );
         Ok(())
     }
 
     /// A window in the stage of its input.
-    fn window(&mut self, window: &WindowStep, filter: Option<Compiled>, input: Built, ports: Ports, planned: &ResolvedStep) -> Result<()> {
-        let group = window.group.iter().map(|item| item.compiled.over(&input.schema)).collect::<Result<_>>()?;
+    fn window(
+        &mut self,
+        window: &WindowStep,
+        filter: Option<Compiled>,
+        input: Built,
+        ports: Ports,
+        planned: &ResolvedStep,
+    ) -> Result<()> {
+        let group = window
+            .group
+            .iter()
+            .map(|item| item.compiled.over(&input.schema))
+            .collect::<Result<_>>()?;
         let plan = window_plan(window, filter, group, &input.schema)?;
         let updating = planned.stream.updating;
         let mut main = Vec::new();
         for from in &input.refs {
-            main.push(self.node(&ports, from, NodeKind::Window(plan.clone()), &planned.stream.schema, updating));
+            main.push(self.node(
+                &ports,
+                from,
+                NodeKind::Window(plan.clone()),
+                &planned.stream.schema,
+                updating,
+            ));
         }
-        let built = Built { refs: main.clone(), schema: planned.stream.schema.clone() };
-        self.finish(ports, &input, built, port_of(&main, Port::Late), port_of(&main, Port::Failed));
+        let built = Built {
+            refs: main.clone(),
+            schema: planned.stream.schema.clone(),
+        };
+        self.finish(
+            ports,
+            &input,
+            built,
+            port_of(&main, Port::Late),
+            port_of(&main, Port::Failed),
+        );
         Ok(())
     }
 
     /// A window behind an exchange that brings the rows of a group together.
-    fn exchanged(&mut self, window: &WindowStep, filter: Option<Compiled>, input: Built, ports: Ports, planned: &ResolvedStep) -> Result<()> {
+    fn exchanged(
+        &mut self,
+        window: &WindowStep,
+        filter: Option<Compiled>,
+        input: Built,
+        ports: Ports,
+        planned: &ResolvedStep,
+    ) -> Result<()> {
         let sent = Sent::of(window, &input.schema, ports.late_read || ports.failed_read)?;
         let (mut main, mut late, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for from in &input.refs {
-            let plan = StatelessPlan { filter: filter.clone(), project: Some(sent.project.clone()) };
+            let plan = StatelessPlan {
+                filter: filter.clone(),
+                project: Some(sent.project.clone()),
+            };
             let before = self.node(&ports, from, NodeKind::Stateless(plan), &sent.schema, false);
             failed.extend(port_of(&[before], Port::Failed));
             let arrival = self.exchange(&ports.main, before, &sent);
 
-            let group = sent.key.iter().map(|index| Compiled::column(&sent.schema, *index)).collect();
+            let group = sent
+                .key
+                .iter()
+                .map(|index| Compiled::column(&sent.schema, *index))
+                .collect();
             let plan = window_plan(window, None, group, &sent.schema)?;
             let updating = planned.stream.updating;
-            let node = self.node(&ports, &arrival, NodeKind::Window(plan), &planned.stream.schema, updating);
+            let node = self.node(
+                &ports,
+                &arrival,
+                NodeKind::Window(plan),
+                &planned.stream.schema,
+                updating,
+            );
             main.push(node);
             if ports.late_read {
-                late.push(self.input_columns(&ports, port_of(&[node], Port::Late)[0], &sent.schema, &input.schema)?);
+                late.push(self.input_columns(
+                    &ports,
+                    port_of(&[node], Port::Late)[0],
+                    &sent.schema,
+                    &input.schema,
+                )?);
             }
             if ports.failed_read {
-                let (from, to) = (failed_schema(&sent.schema), Arc::new(failed_schema(&input.schema)));
-                failed.push(self.input_columns(&ports, port_of(&[node], Port::Failed)[0], &from, &to)?);
+                let (from, to) = (
+                    failed_schema(&sent.schema),
+                    Arc::new(failed_schema(&input.schema)),
+                );
+                failed.push(self.input_columns(
+                    &ports,
+                    port_of(&[node], Port::Failed)[0],
+                    &from,
+                    &to,
+                )?);
             }
         }
-        let built = Built { refs: main, schema: planned.stream.schema.clone() };
+        let built = Built {
+            refs: main,
+            schema: planned.stream.schema.clone(),
+        };
         self.finish(ports, &input, built, late, failed);
         Ok(())
     }
@@ -197,23 +345,59 @@ impl Builder<'_> {
             key: sent.key.clone(),
             to_stage,
         });
-        self.stages.push(StagePlan { input: StageInput::Exchange(exchange), schema: sent.schema.clone(), nodes: Vec::new() });
-        StreamRef { stage: to_stage, feed: Feed::Input }
+        self.stages.push(StagePlan {
+            input: StageInput::Exchange(exchange),
+            schema: sent.schema.clone(),
+            nodes: Vec::new(),
+        });
+        StreamRef {
+            stage: to_stage,
+            feed: Feed::Input,
+        }
     }
 
     /// Takes off the columns that were added for the exchange.
-    fn input_columns(&mut self, ports: &Ports, from: StreamRef, have: &Schema, want: &SchemaRef) -> Result<StreamRef> {
+    fn input_columns(
+        &mut self,
+        ports: &Ports,
+        from: StreamRef,
+        have: &Schema,
+        want: &SchemaRef,
+    ) -> Result<StreamRef> {
         if have.fields() == want.fields() {
             return Ok(from);
         }
-        let indices = want.fields().iter().map(|field| Ok(have.index_of(field.name())?)).collect::<Result<Vec<_>>>()?;
-        let project = indices.into_iter().map(|index| Compiled::column(have, index)).collect();
-        let plan = StatelessPlan { filter: None, project: Some(project) };
-        let ports = Ports { main: ports.main.clone(), late: String::new(), failed: String::new(), late_read: false, failed_read: false };
+        let indices = want
+            .fields()
+            .iter()
+            .map(|field| Ok(have.index_of(field.name())?))
+            .collect::<Result<Vec<_>>>()?;
+        let project = indices
+            .into_iter()
+            .map(|index| Compiled::column(have, index))
+            .collect();
+        let plan = StatelessPlan {
+            filter: None,
+            project: Some(project),
+        };
+        let ports = Ports {
+            main: ports.main.clone(),
+            late: String::new(),
+            failed: String::new(),
+            late_read: false,
+            failed_read: false,
+        };
         Ok(self.node(&ports, &from, NodeKind::Stateless(plan), want, false))
     }
 
-    fn node(&mut self, ports: &Ports, from: &StreamRef, kind: NodeKind, schema: &SchemaRef, updating: bool) -> StreamRef {
+    fn node(
+        &mut self,
+        ports: &Ports,
+        from: &StreamRef,
+        kind: NodeKind,
+        schema: &SchemaRef,
+        updating: bool,
+    ) -> StreamRef {
         let StreamRef { stage, feed } = *from;
         let input_updates = self.updates(from);
         let nodes = &mut self.stages[stage].nodes;
@@ -229,29 +413,60 @@ impl Builder<'_> {
             late_read: is_window && ports.late_read,
             failed_read: ports.failed_read,
         });
-        StreamRef { stage, feed: Feed::Node { node, port: Port::Main } }
+        StreamRef {
+            stage,
+            feed: Feed::Node {
+                node,
+                port: Port::Main,
+            },
+        }
     }
 
     fn updates(&self, from: &StreamRef) -> bool {
         match from.feed {
-            Feed::Node { node, port: Port::Main } => self.stages[from.stage].nodes[node].updating,
+            Feed::Node {
+                node,
+                port: Port::Main,
+            } => self.stages[from.stage].nodes[node].updating,
             _ => false,
         }
     }
 
     /// Makes a step's streams known.
-    fn finish(&mut self, ports: Ports, input: &Built, main: Built, late: Vec<StreamRef>, failed: Vec<StreamRef>) {
+    fn finish(
+        &mut self,
+        ports: Ports,
+        input: &Built,
+        main: Built,
+        late: Vec<StreamRef>,
+        failed: Vec<StreamRef>,
+    ) {
         let failed_schema = Arc::new(failed_schema(&input.schema));
         self.built.insert(ports.main, main);
-        self.built.insert(ports.late, Built { refs: late, schema: input.schema.clone() });
-        self.built.insert(ports.failed, Built { refs: failed, schema: failed_schema });
+        self.built.insert(
+            ports.late,
+            Built {
+                refs: late,
+                schema: input.schema.clone(),
+            },
+        );
+        self.built.insert(
+            ports.failed,
+            Built {
+                refs: failed,
+                schema: failed_schema,
+            },
+        );
     }
 }
 
 /// Another port of nodes.
 fn port_of(nodes: &[StreamRef], port: Port) -> Vec<StreamRef> {
     let on_port = |of: &StreamRef| match of.feed {
-        Feed::Node { node, .. } => StreamRef { stage: of.stage, feed: Feed::Node { node, port } },
+        Feed::Node { node, .. } => StreamRef {
+            stage: of.stage,
+            feed: Feed::Node { node, port },
+        },
         _ => *of,
     };
     nodes.iter().map(on_port).collect()
@@ -270,35 +485,65 @@ impl Sent {
     /// The columns that the window needs (or all of the input's), then those of the groups that are computed.
     fn of(window: &WindowStep, input: &Schema, all: bool) -> Result<Self> {
         let mut needed = call_columns(window.aggregation.calls.iter());
-        needed.extend(window.group.iter().filter_map(|item| item.compiled.as_column()).map(|column| column.name().to_string()));
+        needed.extend(
+            window
+                .group
+                .iter()
+                .filter_map(|item| item.compiled.as_column())
+                .map(|column| column.name().to_string()),
+        );
         let computed = |item: &&Item| item.compiled.as_column().is_none();
         let any = all || !needed.is_empty() || window.group.iter().any(|item| computed(&item));
-        let is_sent = |index: &usize| all || needed.contains(input.field(*index).name()) || (!any && *index == 0);
+        let is_sent = |index: &usize| {
+            all || needed.contains(input.field(*index).name()) || (!any && *index == 0)
+        };
         let mut items: Vec<Item> = (0..input.fields().len())
             .filter(is_sent)
-            .map(|index| Item { name: input.field(index).name().clone(), compiled: Compiled::column(input, index) })
+            .map(|index| Item {
+                name: input.field(index).name().clone(),
+                compiled: Compiled::column(input, index),
+            })
             .collect();
         let mut key = Vec::new();
         for (at, item) in window.group.iter().enumerate() {
-            let passed = item.compiled.as_column().and_then(|column| items.iter().position(|sent| sent.name == column.name()));
+            let passed = item
+                .compiled
+                .as_column()
+                .and_then(|column| items.iter().position(|sent| sent.name == column.name()));
             match passed {
                 Some(index) => key.push(index),
                 None => {
                     key.push(items.len());
-                    items.push(Item { name: format!("#group{at}"), compiled: item.compiled.over(input)? });
+                    items.push(Item {
+                        name: format!("#group{at}"),
+                        compiled: item.compiled.over(input)?,
+                    });
                 }
             }
         }
         let schema = Arc::new(Schema::new(items.iter().map(field).collect::<Vec<_>>()));
-        Ok(Sent { schema, project: items.into_iter().map(|item| item.compiled).collect(), key })
+        Ok(Sent {
+            schema,
+            project: items.into_iter().map(|item| item.compiled).collect(),
+            key,
+        })
     }
 }
 
-fn window_plan(window: &WindowStep, filter: Option<Compiled>, group: Vec<Compiled>, input: &Schema) -> Result<WindowPlan> {
+fn window_plan(
+    window: &WindowStep,
+    filter: Option<Compiled>,
+    group: Vec<Compiled>,
+    input: &Schema,
+) -> Result<WindowPlan> {
     let aggregation = &window.aggregation;
     let over = |expr: &Option<Compiled>| expr.as_ref().map(|expr| expr.over(input)).transpose();
     let calls = aggregation.calls.iter().map(|call| {
-        Ok(AggregateCall { argument: over(&call.argument)?, filter: over(&call.filter)?, ..call.clone() })
+        Ok(AggregateCall {
+            argument: over(&call.argument)?,
+            filter: over(&call.filter)?,
+            ..call.clone()
+        })
     });
     let emitted_as_is = window.group.len() + 2;
     let project = (0..emitted_as_is).map(|index| Compiled::column(&aggregation.aggregated, index));
@@ -311,7 +556,9 @@ fn window_plan(window: &WindowStep, filter: Option<Compiled>, group: Vec<Compile
         group,
         calls: calls.collect::<Result<_>>()?,
         aggregated: aggregation.aggregated.clone(),
-        project: project.chain(aggregation.items.iter().map(|item| item.compiled.clone())).collect(),
+        project: project
+            .chain(aggregation.items.iter().map(|item| item.compiled.clone()))
+            .collect(),
         having: aggregation.having.clone(),
         having_schema: aggregation.having_schema.clone(),
     })

@@ -23,13 +23,22 @@ impl Demand {
             demand.add(&sink.from, names_of(&sink.schema));
         }
         for (step, planned) in resolved.steps.iter().rev() {
-            let [main, late, failed] = ["", ".late", ".failed"].map(|port| format!("{}{port}", step.name));
-            if [&main, &late, &failed].into_iter().all(|stream| !demand.is_read(stream)) {
+            let [main, late, failed] =
+                ["", ".late", ".failed"].map(|port| format!("{}{port}", step.name));
+            if [&main, &late, &failed]
+                .into_iter()
+                .all(|stream| !demand.is_read(stream))
+            {
                 continue;
             }
             let mut needed = demand.needed_by(planned, &main);
             needed.extend(demand.columns(&late).cloned());
-            needed.extend(demand.columns(&failed).filter(|column| *column != "reason").cloned());
+            needed.extend(
+                demand
+                    .columns(&failed)
+                    .filter(|column| *column != "reason")
+                    .cloned(),
+            );
             demand.add(&step.from, needed);
         }
         demand
@@ -46,22 +55,38 @@ impl Demand {
     /// The items of a projection that have to be made.
     pub fn kept<'a>(&self, items: &'a [Item], stream: &str) -> Vec<&'a Item> {
         let wanted = self.columns.get(stream);
-        let is_kept = |item: &&Item| item.compiled.as_column().is_none() || wanted.is_some_and(|names| names.contains(&item.name));
+        let is_kept = |item: &&Item| {
+            item.compiled.as_column().is_none()
+                || wanted.is_some_and(|names| names.contains(&item.name))
+        };
         let kept: Vec<&Item> = items.iter().filter(is_kept).collect();
         // Rows without any column would have no number.
-        if kept.is_empty() { items.iter().take(1).collect() } else { kept }
+        if kept.is_empty() {
+            items.iter().take(1).collect()
+        } else {
+            kept
+        }
     }
 
     fn add(&mut self, stream: &str, columns: impl IntoIterator<Item = String>) {
-        self.columns.entry(stream.to_string()).or_default().extend(columns);
+        self.columns
+            .entry(stream.to_string())
+            .or_default()
+            .extend(columns);
     }
 
     fn needed_by(&self, step: &ResolvedStep, main: &str) -> BTreeSet<String> {
         let mut needed: BTreeSet<String> = step.filter.iter().flat_map(Compiled::columns).collect();
         match &step.kind {
             StepKind::Stateless { select: None } => needed.extend(self.columns(main).cloned()),
-            StepKind::Stateless { select: Some(items) } => {
-                needed.extend(self.kept(items, main).into_iter().flat_map(|item| item.compiled.columns()));
+            StepKind::Stateless {
+                select: Some(items),
+            } => {
+                needed.extend(
+                    self.kept(items, main)
+                        .into_iter()
+                        .flat_map(|item| item.compiled.columns()),
+                );
             }
             StepKind::Window(window) => {
                 needed.extend(window.group.iter().flat_map(|item| item.compiled.columns()));
@@ -73,6 +98,11 @@ impl Demand {
 }
 
 /// Columns that calls read.
-pub(super) fn call_columns<'a>(calls: impl Iterator<Item = &'a super::AggregateCall>) -> BTreeSet<String> {
-    calls.flat_map(|call| call.argument.iter().chain(&call.filter)).flat_map(Compiled::columns).collect()
+pub(super) fn call_columns<'a>(
+    calls: impl Iterator<Item = &'a super::AggregateCall>,
+) -> BTreeSet<String> {
+    calls
+        .flat_map(|call| call.argument.iter().chain(&call.filter))
+        .flat_map(Compiled::columns)
+        .collect()
 }

@@ -6,8 +6,8 @@ use arrow::datatypes::Schema;
 use streamjob_crds::{Duration, Guarantee};
 
 use super::{
-    ExchangePlan, JobPlan, JournalPlan, NodeKind, NodePlan, SinkKind, SinkPlan, SourceKind, SourcePlan, StageInput, StagePlan, WindowKind,
-    WindowPlan,
+    ExchangePlan, JobPlan, JournalPlan, NodeKind, NodePlan, SinkKind, SinkPlan, SourceKind,
+    SourcePlan, StageInput, StagePlan, WindowKind, WindowPlan,
 };
 use crate::chunk::Millis;
 use crate::expr::{Compiled, type_name};
@@ -17,7 +17,9 @@ const DEFAULT_MOST_SLOTS: u32 = 64;
 
 /// How many slots the job has; `partitions`: those of each source, once they are known.
 pub fn slots(plan: &JobPlan, partitions: Option<&[u32]>) -> Option<u32> {
-    let first = || partitions_of(plan, 0, partitions).map(|partitions| partitions.clamp(1, DEFAULT_MOST_SLOTS));
+    let first = || {
+        partitions_of(plan, 0, partitions).map(|partitions| partitions.clamp(1, DEFAULT_MOST_SLOTS))
+    };
     plan.spec.max_parallelism.or_else(first)
 }
 
@@ -54,22 +56,55 @@ fn head(text: &mut String, plan: &JobPlan, slots: Option<u32>) {
         Guarantee::AtLeastOnce => "at-least-once: rows may be doubled after a crash",
     };
     put(text, 1, format!("guarantee: {guarantee}"));
-    put(text, 1, match &plan.journal {
-        JournalPlan::Kafka { connection } => format!("journal: a topic on `{connection}`, a partition for each slot"),
-        JournalPlan::File => "journal: a file in the state directory; all slots commit as one".to_string(),
-    });
-    put(text, 1, match slots {
-        Some(1) => "slots: 1".to_string(),
-        Some(slots) => format!("slots: {slots}"),
-        None => format!("slots: as many as the first source has partitions, at most {DEFAULT_MOST_SLOTS}"),
-    });
-    put(text, 1, format!("epoch: commits at the latest {} after a row came in", spec.epoch.interval));
-    let storage = match spec.checkpoint.storage.as_ref().map(|storage| (&storage.s3, &storage.local)) {
+    put(
+        text,
+        1,
+        match &plan.journal {
+            JournalPlan::Kafka { connection } => {
+                format!("journal: a topic on `{connection}`, a partition for each slot")
+            }
+            JournalPlan::File => {
+                "journal: a file in the state directory; all slots commit as one".to_string()
+            }
+        },
+    );
+    put(
+        text,
+        1,
+        match slots {
+            Some(1) => "slots: 1".to_string(),
+            Some(slots) => format!("slots: {slots}"),
+            None => format!(
+                "slots: as many as the first source has partitions, at most {DEFAULT_MOST_SLOTS}"
+            ),
+        },
+    );
+    put(
+        text,
+        1,
+        format!(
+            "epoch: commits at the latest {} after a row came in",
+            spec.epoch.interval
+        ),
+    );
+    let storage = match spec
+        .checkpoint
+        .storage
+        .as_ref()
+        .map(|storage| (&storage.s3, &storage.local))
+    {
         Some((Some(s3), _)) => format!("S3, connection `{}`, under `{}`", s3.connection, s3.prefix),
         Some((_, Some(local))) => format!("the folder `{}`", local.path),
         _ => "the state directory".to_string(),
     };
-    put(text, 1, format!("checkpoints: every {} to {storage}, {} kept", spec.checkpoint.interval, spec.checkpoint.retain));
+    put(
+        text,
+        1,
+        format!(
+            "checkpoints: every {} to {storage}, {} kept",
+            spec.checkpoint.interval, spec.checkpoint.retain
+        ),
+    );
     put(text, 1, format!("state: {:?}", spec.state.backend));
     put(text, 1, format!("plan hash: {}", super::plan_hash(plan)));
 }
@@ -82,13 +117,22 @@ fn partitions_of(plan: &JobPlan, source: usize, partitions: Option<&[u32]>) -> O
     })
 }
 
-fn stage_text(text: &mut String, plan: &JobPlan, index: usize, stage: &StagePlan, partitions: Option<&[u32]>, slots: Option<u32>) {
+fn stage_text(
+    text: &mut String,
+    plan: &JobPlan,
+    index: usize,
+    stage: &StagePlan,
+    partitions: Option<&[u32]>,
+    slots: Option<u32>,
+) {
     match stage.input {
         StageInput::Source(source) => {
             let tasks = partitions_of(plan, source, partitions);
             source_text(text, index, &plan.sources[source], tasks);
         }
-        StageInput::Exchange(exchange) => exchange_text(text, index, plan, &plan.exchanges[exchange], slots),
+        StageInput::Exchange(exchange) => {
+            exchange_text(text, index, plan, &plan.exchanges[exchange], slots)
+        }
     }
     for node in &stage.nodes {
         node_text(text, node);
@@ -106,55 +150,132 @@ fn tasks_text(tasks: Option<u32>, otherwise: &str) -> String {
 fn source_text(text: &mut String, index: usize, source: &SourcePlan, tasks: Option<u32>) {
     let what = match &source.kind {
         SourceKind::Kafka(kafka) => {
-            let end = if kafka.until.is_some() { ", bounded" } else { "" };
+            let end = if kafka.until.is_some() {
+                ", bounded"
+            } else {
+                ""
+            };
             format!("topic `{}` on `{}`{end}", kafka.topic, kafka.connection)
         }
         SourceKind::File(file) => format!("files `{}`", file.path),
         SourceKind::Generate(_) => "generated events".to_string(),
     };
     let tasks = tasks_text(tasks, "a task for each partition");
-    put(text, 0, format!("stage {index}: source {}, {what}; {tasks}", source.name));
-    let used: Vec<&str> = source.columns.iter().filter(|column| column.used).map(|column| column.name.as_str()).collect();
-    put(text, 1, format!("columns built: {} (of {})", used.join(", "), source.columns.len()));
+    put(
+        text,
+        0,
+        format!("stage {index}: source {}, {what}; {tasks}", source.name),
+    );
+    let used: Vec<&str> = source
+        .columns
+        .iter()
+        .filter(|column| column.used)
+        .map(|column| column.name.as_str())
+        .collect();
+    put(
+        text,
+        1,
+        format!(
+            "columns built: {} (of {})",
+            used.join(", "),
+            source.columns.len()
+        ),
+    );
     let time = &source.columns[source.time_column].name;
-    let mut watermark = format!("watermark: newest `{time}` minus {}; idle after {}", millis(source.max_out_of_orderness), millis(source.idle_after));
+    let mut watermark = format!(
+        "watermark: newest `{time}` minus {}; idle after {}",
+        millis(source.max_out_of_orderness),
+        millis(source.idle_after)
+    );
     if let Some(future) = source.max_future {
-        let _ = write!(watermark, "; more than {} ahead of Kafka's time is malformed", millis(future));
+        let _ = write!(
+            watermark,
+            "; more than {} ahead of Kafka's time is malformed",
+            millis(future)
+        );
     }
     put(text, 1, watermark);
-    put(text, 1, match source.key.as_slice() {
-        [] => "partitioned by nothing that the job knows of".to_string(),
-        key => format!("partitioned by {}", key.join(", ")),
-    });
+    put(
+        text,
+        1,
+        match source.key.as_slice() {
+            [] => "partitioned by nothing that the job knows of".to_string(),
+            key => format!("partitioned by {}", key.join(", ")),
+        },
+    );
 }
 
-fn exchange_text(text: &mut String, index: usize, plan: &JobPlan, exchange: &ExchangePlan, slots: Option<u32>) {
+fn exchange_text(
+    text: &mut String,
+    index: usize,
+    plan: &JobPlan,
+    exchange: &ExchangePlan,
+    slots: Option<u32>,
+) {
     let tasks = match exchange.key.as_slice() {
         [] => "1 of them with all rows".to_string(),
         _ => "rows of a group in one of them".to_string(),
     };
     let count = tasks_text(slots, "a task for each slot");
-    put(text, 0, format!("stage {index}: exchange before {}; {count}, {tasks}", exchange.name));
-    let names: Vec<&str> = exchange.key.iter().map(|at| shown(&exchange.schema, *at)).collect();
+    put(
+        text,
+        0,
+        format!(
+            "stage {index}: exchange before {}; {count}, {tasks}",
+            exchange.name
+        ),
+    );
+    let names: Vec<&str> = exchange
+        .key
+        .iter()
+        .map(|at| shown(&exchange.schema, *at))
+        .collect();
     let how = match &plan.journal {
         JournalPlan::Kafka { connection } => format!("through an internal topic on `{connection}`"),
         JournalPlan::File => "in process".to_string(),
     };
-    let by = if names.is_empty() { "all rows together".to_string() } else { format!("by {}", names.join(", ")) };
-    put(text, 1, format!("{by}, {how}; columns: {}", columns(&exchange.schema)));
+    let by = if names.is_empty() {
+        "all rows together".to_string()
+    } else {
+        format!("by {}", names.join(", "))
+    };
+    put(
+        text,
+        1,
+        format!("{by}, {how}; columns: {}", columns(&exchange.schema)),
+    );
 }
 
 fn shown(schema: &Schema, index: usize) -> &str {
     let name = schema.field(index).name();
-    if name.starts_with('#') { "a computed column" } else { name }
+    if name.starts_with('#') {
+        "a computed column"
+    } else {
+        name
+    }
 }
 
 fn columns(schema: &Schema) -> String {
-    (0..schema.fields().len()).map(|index| shown(schema, index)).collect::<Vec<_>>().join(", ")
+    (0..schema.fields().len())
+        .map(|index| shown(schema, index))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn node_text(text: &mut String, node: &NodePlan) {
-    put(text, 1, format!("step {}{}", node.name, if node.updating { ", emits rows again" } else { "" }));
+    put(
+        text,
+        1,
+        format!(
+            "step {}{}",
+            node.name,
+            if node.updating {
+                ", emits rows again"
+            } else {
+                ""
+            }
+        ),
+    );
     match &node.kind {
         NodeKind::Stateless(plan) => {
             if let Some(filter) = &plan.filter {
@@ -178,40 +299,99 @@ fn window_text(text: &mut String, node: &NodePlan, window: &WindowPlan) {
     if let Some(filter) = &window.filter {
         put(text, 2, format!("where {}", filter.sql));
     }
-    let group: Vec<&str> = (0..window.group.len()).map(|at| node.schema.field(at).name().as_str()).collect();
-    let by = if group.is_empty() { "one group".to_string() } else { format!("groups by {}", group.join(", ")) };
-    put(text, 2, format!("{} windows, {by}", window_kind(window.kind)));
+    let group: Vec<&str> = (0..window.group.len())
+        .map(|at| node.schema.field(at).name().as_str())
+        .collect();
+    let by = if group.is_empty() {
+        "one group".to_string()
+    } else {
+        format!("groups by {}", group.join(", "))
+    };
+    put(
+        text,
+        2,
+        format!("{} windows, {by}", window_kind(window.kind)),
+    );
     if window.allowed_lateness > 0 {
-        put(text, 2, format!("takes rows up to {} late", millis(window.allowed_lateness)));
+        put(
+            text,
+            2,
+            format!("takes rows up to {} late", millis(window.allowed_lateness)),
+        );
     }
     if let Some(every) = window.emit_every {
-        put(text, 2, format!("emits open windows every {} of event time", millis(every)));
+        put(
+            text,
+            2,
+            format!("emits open windows every {} of event time", millis(every)),
+        );
     }
     if let Some(having) = &window.having {
         put(text, 2, format!("having {}", having.sql));
     }
-    let results: Vec<String> = window.calls.iter().map(|call| type_name(&call.data_type)).collect();
-    put(text, 2, format!("state: for each group and window {} aggregate{} ({})", results.len(), if results.len() == 1 { "" } else { "s" }, results.join(", ")));
-    let emitted: Vec<String> = node.schema.fields().iter().map(|field| format!("{} {}", field.name(), type_name(field.data_type()))).collect();
+    let results: Vec<String> = window
+        .calls
+        .iter()
+        .map(|call| type_name(&call.data_type))
+        .collect();
+    put(
+        text,
+        2,
+        format!(
+            "state: for each group and window {} aggregate{} ({})",
+            results.len(),
+            if results.len() == 1 { "" } else { "s" },
+            results.join(", ")
+        ),
+    );
+    let emitted: Vec<String> = node
+        .schema
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), type_name(field.data_type())))
+        .collect();
     put(text, 2, format!("emits {}", emitted.join(", ")));
 }
 
 fn window_kind(kind: WindowKind) -> String {
-    let shifted = |offset: Millis| if offset == 0 { String::new() } else { format!(" shifted by {}", millis(offset)) };
+    let shifted = |offset: Millis| {
+        if offset == 0 {
+            String::new()
+        } else {
+            format!(" shifted by {}", millis(offset))
+        }
+    };
     match kind {
-        WindowKind::Tumbling { size, offset } => format!("tumbling {}{}", millis(size), shifted(offset)),
-        WindowKind::Sliding { size, slide, offset } => format!("sliding {} every {}{}", millis(size), millis(slide), shifted(offset)),
-        WindowKind::Cumulating { size, step } => format!("cumulating {} by {}", millis(size), millis(step)),
+        WindowKind::Tumbling { size, offset } => {
+            format!("tumbling {}{}", millis(size), shifted(offset))
+        }
+        WindowKind::Sliding {
+            size,
+            slide,
+            offset,
+        } => format!(
+            "sliding {} every {}{}",
+            millis(size),
+            millis(slide),
+            shifted(offset)
+        ),
+        WindowKind::Cumulating { size, step } => {
+            format!("cumulating {} by {}", millis(size), millis(step))
+        }
         WindowKind::Session { gap } => format!("session (gap {})", millis(gap)),
     }
 }
 
 fn items(schema: &Schema, project: &[Compiled]) -> String {
-    let items = project.iter().zip(schema.fields()).map(|(expr, field)| match expr.sql == *field.name() {
-        true => expr.sql.clone(),
-        false if field.name().starts_with('#') => expr.sql.clone(),
-        false => format!("{} AS {}", expr.sql, field.name()),
-    });
+    let items =
+        project
+            .iter()
+            .zip(schema.fields())
+            .map(|(expr, field)| match expr.sql == *field.name() {
+                true => expr.sql.clone(),
+                false if field.name().starts_with('#') => expr.sql.clone(),
+                false => format!("{} AS {}", expr.sql, field.name()),
+            });
     items.collect::<Vec<_>>().join(", ")
 }
 
@@ -220,25 +400,44 @@ fn sink_text(text: &mut String, plan: &JobPlan, sink: &SinkPlan) {
     let (what, guarantee) = match &sink.kind {
         SinkKind::Kafka(kafka) => (
             format!("topic `{}` on `{}`", kafka.topic, kafka.connection),
-            if exactly { "exactly-once: in the transaction of the epoch" } else { "at-least-once" },
+            if exactly {
+                "exactly-once: in the transaction of the epoch"
+            } else {
+                "at-least-once"
+            },
         ),
         SinkKind::File(file) => (
             format!("file `{}`", file.path),
-            if exactly { "exactly-once: its committed length is in the journal" } else { "at-least-once" },
+            if exactly {
+                "exactly-once: its committed length is in the journal"
+            } else {
+                "at-least-once"
+            },
         ),
         SinkKind::Stdout => ("standard output".to_string(), "at-least-once"),
     };
     put(text, 1, format!("{}: {what}, {guarantee}", sink.name));
-    let key: Vec<&str> = sink.key.iter().map(|at| sink.schema.field(*at).name().as_str()).collect();
+    let key: Vec<&str> = sink
+        .key
+        .iter()
+        .map(|at| sink.schema.field(*at).name().as_str())
+        .collect();
     if !key.is_empty() {
         put(text, 2, format!("key: {}", key.join(", ")));
     }
     let updating = sink.from.iter().any(|from| match from.feed {
-        super::Feed::Node { node, port: super::Port::Main } => plan.stages[from.stage].nodes[node].updating,
+        super::Feed::Node {
+            node,
+            port: super::Port::Main,
+        } => plan.stages[from.stage].nodes[node].updating,
         _ => false,
     });
     if updating {
-        let form = if sink.keyed { "a tombstone" } else { "the row again with `\"_op\": \"delete\"`" };
+        let form = if sink.keyed {
+            "a tombstone"
+        } else {
+            "the row again with `\"_op\": \"delete\"`"
+        };
         put(text, 2, format!("a withdrawn row is {form}"));
     }
 }

@@ -8,7 +8,10 @@ use std::fmt::Write;
 use arrow::datatypes::Schema;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::{AggregateCall, Feed, JobPlan, NodeKind, NodePlan, SinkKind, SinkPlan, SourceKind, SourcePlan, StageInput, WindowPlan};
+use super::{
+    AggregateCall, Feed, JobPlan, NodeKind, NodePlan, SinkKind, SinkPlan, SourceKind, SourcePlan,
+    StageInput, WindowPlan,
+};
 use crate::expr::Compiled;
 
 /// A digest of everything that decides what the job puts out: sources, steps, exchanges and sinks; not of replicas,
@@ -23,14 +26,25 @@ pub fn plan_hash(plan: &JobPlan) -> String {
             StageInput::Source(index) => format!("source {index}"),
             StageInput::Exchange(index) => format!("exchange {index}"),
         };
-        line(&mut text, &format!("stage of {input}: {}", schema_text(&stage.schema)));
+        line(
+            &mut text,
+            &format!("stage of {input}: {}", schema_text(&stage.schema)),
+        );
         for node in &stage.nodes {
             line(&mut text, &node_text(node));
         }
     }
     for exchange in &plan.exchanges {
         let from = format!("{}/{}", exchange.from.stage, feed_text(exchange.from.feed));
-        line(&mut text, &format!("exchange from {from} by {:?} to {}: {}", exchange.key, exchange.to_stage, schema_text(&exchange.schema)));
+        line(
+            &mut text,
+            &format!(
+                "exchange from {from} by {:?} to {}: {}",
+                exchange.key,
+                exchange.to_stage,
+                schema_text(&exchange.schema)
+            ),
+        );
     }
     for sink in &plan.sinks {
         line(&mut text, &sink_text(sink));
@@ -55,12 +69,20 @@ fn line(text: &mut String, line: &str) {
 fn source_text(source: &SourcePlan) -> String {
     let mut text = format!("source {}: ", source.name);
     let _ = match &source.kind {
-        SourceKind::Kafka(kafka) => write!(text, "kafka {}/{} from {:?} until {:?}", kafka.connection, kafka.topic, kafka.start_from, kafka.until),
+        SourceKind::Kafka(kafka) => write!(
+            text,
+            "kafka {}/{} from {:?} until {:?}",
+            kafka.connection, kafka.topic, kafka.start_from, kafka.until
+        ),
         SourceKind::File(file) => write!(text, "file {}", file.path),
         SourceKind::Generate(generate) => write!(text, "generate {generate:?}"),
     };
     for column in &source.columns {
-        let _ = write!(text, "; {} at {:?}: {:?} {} {}", column.name, column.path, column.data_type, column.nullable, column.used);
+        let _ = write!(
+            text,
+            "; {} at {:?}: {:?} {} {}",
+            column.name, column.path, column.data_type, column.nullable, column.used
+        );
     }
     let _ = write!(
         text,
@@ -80,16 +102,43 @@ fn node_text(node: &NodePlan) -> String {
     let kind = match &node.kind {
         NodeKind::Stateless(plan) => {
             let project = plan.project.as_deref().map(exprs_text);
-            format!("where {} select {project:?}", option_text(plan.filter.as_ref()))
+            format!(
+                "where {} select {project:?}",
+                option_text(plan.filter.as_ref())
+            )
         }
         NodeKind::Window(window) => window_text(window),
     };
-    let NodePlan { name, from, schema, updating, late_read, failed_read, .. } = node;
-    format!("node {name} from {}: {kind} -> {} {updating} {late_read} {failed_read}", feed_text(*from), schema_text(schema))
+    let NodePlan {
+        name,
+        from,
+        schema,
+        updating,
+        late_read,
+        failed_read,
+        ..
+    } = node;
+    format!(
+        "node {name} from {}: {kind} -> {} {updating} {late_read} {failed_read}",
+        feed_text(*from),
+        schema_text(schema)
+    )
 }
 
 fn window_text(window: &WindowPlan) -> String {
-    let WindowPlan { input: _, kind, allowed_lateness, emit_every, filter, group, calls, aggregated, project, having, having_schema: _ } = window;
+    let WindowPlan {
+        input: _,
+        kind,
+        allowed_lateness,
+        emit_every,
+        filter,
+        group,
+        calls,
+        aggregated,
+        project,
+        having,
+        having_schema: _,
+    } = window;
     let calls: Vec<String> = calls.iter().map(call_text).collect();
     format!(
         "{kind:?} late {allowed_lateness} every {emit_every:?} where {} by {} calls {} over {} select {} having {}",
@@ -103,8 +152,18 @@ fn window_text(window: &WindowPlan) -> String {
 }
 
 fn call_text(call: &AggregateCall) -> String {
-    let AggregateCall { function, argument, filter, data_type, nullable } = call;
-    format!("{function:?}({}) filter {}: {data_type:?} {nullable}", option_text(argument.as_ref()), option_text(filter.as_ref()))
+    let AggregateCall {
+        function,
+        argument,
+        filter,
+        data_type,
+        nullable,
+    } = call;
+    format!(
+        "{function:?}({}) filter {}: {data_type:?} {nullable}",
+        option_text(argument.as_ref()),
+        option_text(filter.as_ref())
+    )
 }
 
 fn sink_text(sink: &SinkPlan) -> String {
@@ -113,8 +172,19 @@ fn sink_text(sink: &SinkPlan) -> String {
         SinkKind::File(file) => format!("file {}", file.path),
         SinkKind::Stdout => "stdout".to_string(),
     };
-    let from: Vec<String> = sink.from.iter().map(|from| format!("{}/{}", from.stage, feed_text(from.feed))).collect();
-    format!("sink {}: {kind} from {} key {:?} {}: {}", sink.name, from.join("+"), sink.key, sink.keyed, schema_text(&sink.schema))
+    let from: Vec<String> = sink
+        .from
+        .iter()
+        .map(|from| format!("{}/{}", from.stage, feed_text(from.feed)))
+        .collect();
+    format!(
+        "sink {}: {kind} from {} key {:?} {}: {}",
+        sink.name,
+        from.join("+"),
+        sink.key,
+        sink.keyed,
+        schema_text(&sink.schema)
+    )
 }
 
 fn feed_text(feed: Feed) -> String {
@@ -126,12 +196,23 @@ fn feed_text(feed: Feed) -> String {
 }
 
 fn schema_text(schema: &Schema) -> String {
-    let fields = schema.fields().iter().map(|field| format!("{} {:?} {}", field.name(), field.data_type(), field.is_nullable()));
+    let fields = schema.fields().iter().map(|field| {
+        format!(
+            "{} {:?} {}",
+            field.name(),
+            field.data_type(),
+            field.is_nullable()
+        )
+    });
     fields.collect::<Vec<_>>().join(", ")
 }
 
 fn exprs_text(exprs: &[Compiled]) -> String {
-    exprs.iter().map(|expr| format!("{} {:?}", expr.sql, expr.data_type)).collect::<Vec<_>>().join(", ")
+    exprs
+        .iter()
+        .map(|expr| format!("{} {:?}", expr.sql, expr.data_type))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn option_text(expr: Option<&Compiled>) -> &str {

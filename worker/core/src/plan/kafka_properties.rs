@@ -59,9 +59,17 @@ pub(super) fn problem(key: &str, path: &str) -> Option<Problem> {
         return None;
     }
     if let Some((_, field)) = FIELDS.iter().find(|(prefix, _)| key.starts_with(prefix)) {
-        return Some(Problem::new(path, format!("`{key}` cannot be set here")).hint(format!("it follows from `{field}`")));
+        return Some(
+            Problem::new(path, format!("`{key}` cannot be set here"))
+                .hint(format!("it follows from `{field}`")),
+        );
     }
-    let problem = Problem::new(path, format!("`{key}` cannot be set: it is not among the properties that leave the commit protocol alone"));
+    let problem = Problem::new(
+        path,
+        format!(
+            "`{key}` cannot be set: it is not among the properties that leave the commit protocol alone"
+        ),
+    );
     Some(match did_you_mean(key, ALLOWED) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
         None => problem,

@@ -3,19 +3,35 @@
 use crate::problem::{Problem, did_you_mean};
 
 /// Column names that the engine gives out itself.
-const RESERVED: [&str; 5] = ["window_start", "window_end", "match_start", "match_end", "_op"];
+const RESERVED: [&str; 5] = [
+    "window_start",
+    "window_end",
+    "match_start",
+    "match_end",
+    "_op",
+];
 
 /// What a column name may not be; `None`: it is fine.
 pub(super) fn column_problem(name: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.is_empty() || !name.chars().all(fits) || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Some(format!("`{name}` is no name for a column: letters, digits and `_`, not starting with a digit"));
+    if name.is_empty() || !name.chars().all(fits) || name.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return Some(format!(
+            "`{name}` is no name for a column: letters, digits and `_`, not starting with a digit"
+        ));
     }
-    RESERVED.contains(&name).then(|| format!("`{name}` is a name that the engine gives out itself"))
+    RESERVED
+        .contains(&name)
+        .then(|| format!("`{name}` is a name that the engine gives out itself"))
 }
 
 /// Form and difference of the names in one list of the manifest.
-pub(super) fn check_list<'a>(names: impl Iterator<Item = &'a str>, path: &str, what: &str, problems: &mut Vec<Problem>) {
+pub(super) fn check_list<'a>(
+    names: impl Iterator<Item = &'a str>,
+    path: &str,
+    what: &str,
+    problems: &mut Vec<Problem>,
+) {
     let mut seen: Vec<&str> = Vec::new();
     for (at, name) in names.enumerate() {
         let path = format!("{path}[{at}].name");
@@ -26,7 +42,10 @@ pub(super) fn check_list<'a>(names: impl Iterator<Item = &'a str>, path: &str, w
             );
         }
         if seen.contains(&name) {
-            problems.push(Problem::new(&path, format!("there is a {what} `{name}` already")));
+            problems.push(Problem::new(
+                &path,
+                format!("there is a {what} `{name}` already"),
+            ));
         }
         seen.push(name);
     }
@@ -35,14 +54,24 @@ pub(super) fn check_list<'a>(names: impl Iterator<Item = &'a str>, path: &str, w
 /// Dots are left out of names: they separate a side stream from its step.
 fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    (1..=63).contains(&name.len()) && name.chars().all(fits) && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    (1..=63).contains(&name.len())
+        && name.chars().all(fits)
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
 /// Name and namespace as Kubernetes has them: topics and transactional ids are made of them.
 pub(super) fn check_job(name: &str, namespace: &str, problems: &mut Vec<Problem>) {
-    for (path, value, longest) in [("metadata.name", name, 52), ("metadata.namespace", namespace, 63)] {
+    for (path, value, longest) in [
+        ("metadata.name", name, 52),
+        ("metadata.namespace", namespace, 63),
+    ] {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if value.is_empty() || value.len() > longest || !value.chars().all(fits) || value.starts_with('-') || value.ends_with('-') {
+        if value.is_empty()
+            || value.len() > longest
+            || !value.chars().all(fits)
+            || value.starts_with('-')
+            || value.ends_with('-')
+        {
             problems.push(
                 Problem::new(path, format!("`{value}` is no name in Kubernetes"))
                     .hint(format!("lower-case letters, digits and `-`, at most {longest}, beginning and ending with a letter or digit")),
@@ -52,7 +81,12 @@ pub(super) fn check_job(name: &str, namespace: &str, problems: &mut Vec<Problem>
 }
 
 /// A reference to something that is not there.
-pub(super) fn unknown<'a>(path: impl Into<String>, what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Problem {
+pub(super) fn unknown<'a>(
+    path: impl Into<String>,
+    what: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Problem {
     let problem = Problem::new(path, format!("there is no {what} `{name}`"));
     let known: Vec<&str> = known.into_iter().collect();
     match did_you_mean(name, known.iter().copied()) {
@@ -64,20 +98,36 @@ pub(super) fn unknown<'a>(path: impl Into<String>, what: &str, name: &str, known
 
 pub(super) fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 12;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect();
     shown.join(", ") + if names.len() > SHOWN { ", …" } else { "" }
 }
 
 /// Complains unless one of `given` is there, and only one.
 pub(super) fn exactly_one(path: &str, given: &[(&str, bool)], problems: &mut Vec<Problem>) -> bool {
-    let present: Vec<&str> = given.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    let present: Vec<&str> = given
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| *name)
+        .collect();
     let all: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
     match present.as_slice() {
         [_] => return true,
-        [] => problems.push(Problem::new(path, format!("exactly one of {} must be given", listed(&all)))),
-        several => problems.push(
-            Problem::new(path, format!("exactly one of {} must be given, not {}", listed(&all), listed(several))),
-        ),
+        [] => problems.push(Problem::new(
+            path,
+            format!("exactly one of {} must be given", listed(&all)),
+        )),
+        several => problems.push(Problem::new(
+            path,
+            format!(
+                "exactly one of {} must be given, not {}",
+                listed(&all),
+                listed(several)
+            ),
+        )),
     }
     false
 }

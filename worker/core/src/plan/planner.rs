@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use streamjob_crds::{Step, StreamJobSpec};
 
+use super::JobPlan;
 use super::build::build;
 use super::connections;
 use super::demand::Demand;
@@ -14,7 +15,6 @@ use super::sinks::{self, ResolvedSink};
 use super::sources::{self, ResolvedSource};
 use super::steps::{self, ResolvedStep};
 use super::stream::Stream;
-use super::JobPlan;
 use crate::decode;
 use crate::problem::Problem;
 
@@ -40,12 +40,19 @@ pub fn plan(name: &str, namespace: &str, spec: &StreamJobSpec) -> Result<JobPlan
     connections::check_storage(spec, &mut problems);
     connections::unused(spec, &mut warnings);
     let resolved = resolve(spec, &mut problems);
-    let Some(resolved) = resolved.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let Some(resolved) = resolved.filter(|_| problems.is_empty()) else {
+        return Err(problems);
+    };
 
     let demand = Demand::of(&resolved);
     warn_unread(spec, &resolved, &demand, &mut warnings);
     warn_cumulating(&resolved, &mut warnings);
-    let layout = build(&resolved, &demand).map_err(|error| vec![Problem::new("spec.steps", format!("cannot be planned: {error}"))])?;
+    let layout = build(&resolved, &demand).map_err(|error| {
+        vec![Problem::new(
+            "spec.steps",
+            format!("cannot be planned: {error}"),
+        )]
+    })?;
     Ok(JobPlan {
         name: name.to_string(),
         namespace: namespace.to_string(),
@@ -62,30 +69,54 @@ pub fn plan(name: &str, namespace: &str, spec: &StreamJobSpec) -> Result<JobPlan
 /// Streams from the sources on. `None` when something does not stand.
 fn resolve<'a>(spec: &'a StreamJobSpec, problems: &mut Vec<Problem>) -> Option<Resolved<'a>> {
     let sources = sources::resolve_all(&spec.sources, &spec.connections, problems);
-    check_list(spec.steps.iter().map(|step| step.name.as_str()), "spec.steps", "step", problems);
+    check_list(
+        spec.steps.iter().map(|step| step.name.as_str()),
+        "spec.steps",
+        "step",
+        problems,
+    );
     for (at, step) in spec.steps.iter().enumerate() {
         if spec.sources.iter().any(|source| source.name == step.name) {
-            let message = format!("there is a source `{}` already: streams are told apart by these names", step.name);
+            let message = format!(
+                "there is a source `{}` already: streams are told apart by these names",
+                step.name
+            );
             problems.push(Problem::new(format!("spec.steps[{at}].name"), message));
         }
     }
     let mut streams = Streams::new(spec, &sources);
     let order = order(spec, problems);
-    let steps: Vec<_> = order.into_iter().map(|at| (&spec.steps[at], streams.step(&spec.steps[at], at, problems))).collect();
+    let steps: Vec<_> = order
+        .into_iter()
+        .map(|at| (&spec.steps[at], streams.step(&spec.steps[at], at, problems)))
+        .collect();
 
     if spec.sinks.is_empty() {
         problems.push(Problem::new("spec.sinks", "a job needs a sink"));
     }
-    check_list(spec.sinks.iter().map(|sink| sink.name.as_str()), "spec.sinks", "sink", problems);
-    let sinks: Vec<_> = spec.sinks.iter().enumerate().map(|(at, sink)| {
-        let path = format!("spec.sinks[{at}]");
-        let stream = streams.find(&sink.from, &format!("{path}.from"), problems);
-        sinks::resolve_one(sink, stream.as_ref(), &spec.connections, &path, problems)
-    }).collect();
+    check_list(
+        spec.sinks.iter().map(|sink| sink.name.as_str()),
+        "spec.sinks",
+        "sink",
+        problems,
+    );
+    let sinks: Vec<_> = spec
+        .sinks
+        .iter()
+        .enumerate()
+        .map(|(at, sink)| {
+            let path = format!("spec.sinks[{at}]");
+            let stream = streams.find(&sink.from, &format!("{path}.from"), problems);
+            sinks::resolve_one(sink, stream.as_ref(), &spec.connections, &path, problems)
+        })
+        .collect();
     sinks::check_together(&spec.sinks, problems);
     Some(Resolved {
         sources: sources.into_iter().collect::<Option<_>>()?,
-        steps: steps.into_iter().map(|(step, resolved)| Some((step, resolved?))).collect::<Option<_>>()?,
+        steps: steps
+            .into_iter()
+            .map(|(step, resolved)| Some((step, resolved?)))
+            .collect::<Option<_>>()?,
         sinks: sinks.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -109,8 +140,15 @@ fn order(spec: &StreamJobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
             if let Some(start) = chain.iter().position(|seen| *seen == next) {
                 // Told once, at the first step of the circle.
                 if start == 0 && chain.iter().all(|other| *other >= at) {
-                    let names: Vec<&str> = chain.iter().chain([&at]).map(|at| spec.steps[*at].name.as_str()).collect();
-                    let message = format!("steps read each other in a circle: {}", names.join(" from "));
+                    let names: Vec<&str> = chain
+                        .iter()
+                        .chain([&at])
+                        .map(|at| spec.steps[*at].name.as_str())
+                        .collect();
+                    let message = format!(
+                        "steps read each other in a circle: {}",
+                        names.join(" from ")
+                    );
                     problems.push(Problem::new(format!("spec.steps[{at}].from"), message));
                 }
                 chain.clear();
@@ -138,7 +176,9 @@ impl<'a> Streams<'a> {
         let mut known = BTreeMap::new();
         for (source, resolved) in spec.sources.iter().zip(sources) {
             let stream = resolved.as_ref().map(|resolved| resolved.stream.clone());
-            let malformed = stream.as_ref().map(|stream| stream.aside(decode::malformed_schema()));
+            let malformed = stream
+                .as_ref()
+                .map(|stream| stream.aside(decode::malformed_schema()));
             known.insert(source.name.clone(), stream);
             known.insert(format!("{}.malformed", source.name), malformed);
         }
@@ -151,7 +191,12 @@ impl<'a> Streams<'a> {
         Streams { spec, known }
     }
 
-    fn step(&mut self, step: &Step, at: usize, problems: &mut Vec<Problem>) -> Option<ResolvedStep> {
+    fn step(
+        &mut self,
+        step: &Step,
+        at: usize,
+        problems: &mut Vec<Problem>,
+    ) -> Option<ResolvedStep> {
         let path = format!("spec.steps[{at}]");
         let input = self.find(&step.from, &format!("{path}.from"), problems)?;
         let resolved = match steps::resolve(step, &input, &path) {
@@ -163,8 +208,12 @@ impl<'a> Streams<'a> {
         };
         let name = |port: &str| format!("{}{port}", step.name);
         self.known.insert(name(""), Some(resolved.stream.clone()));
-        self.known.insert(name(".late"), Some(input.aside(input.schema.clone())));
-        self.known.insert(name(".failed"), Some(input.aside(Arc::new(failed_schema(&input.schema)))));
+        self.known
+            .insert(name(".late"), Some(input.aside(input.schema.clone())));
+        self.known.insert(
+            name(".failed"),
+            Some(input.aside(Arc::new(failed_schema(&input.schema)))),
+        );
         Some(resolved)
     }
 
@@ -178,8 +227,18 @@ impl<'a> Streams<'a> {
             None => &["malformed"],
         };
         if !self.known.contains_key(node) {
-            let names = self.spec.sources.iter().map(|source| &source.name).chain(self.spec.steps.iter().map(|step| &step.name));
-            problems.push(unknown(path, "source or step", node, names.map(String::as_str)));
+            let names = self
+                .spec
+                .sources
+                .iter()
+                .map(|source| &source.name)
+                .chain(self.spec.steps.iter().map(|step| &step.name));
+            problems.push(unknown(
+                path,
+                "source or step",
+                node,
+                names.map(String::as_str),
+            ));
             return None;
         }
         if let Some(side) = side
@@ -188,14 +247,25 @@ impl<'a> Streams<'a> {
             let there: Vec<String> = sides.iter().map(|side| format!("{node}.{side}")).collect();
             let there: Vec<&str> = there.iter().map(String::as_str).collect();
             problems.push(
-                Problem::new(path, format!("`{node}` has no side stream `{side}`")).hint(format!("it has {}", listed(&there))),
+                Problem::new(path, format!("`{node}` has no side stream `{side}`"))
+                    .hint(format!("it has {}", listed(&there))),
             );
             return None;
         }
         let stream = self.known.get(from).cloned().flatten()?;
-        if side == Some("failed") && stream.schema.fields().iter().filter(|field| field.name() == "reason").count() > 1 {
-            let message = format!("`{from}` would have two columns `reason`: its own, and that of the rows");
-            problems.push(Problem::new(path, message).hint("rename the rows' column in a step before"));
+        if side == Some("failed")
+            && stream
+                .schema
+                .fields()
+                .iter()
+                .filter(|field| field.name() == "reason")
+                .count()
+                > 1
+        {
+            let message =
+                format!("`{from}` would have two columns `reason`: its own, and that of the rows");
+            problems
+                .push(Problem::new(path, message).hint("rename the rows' column in a step before"));
             return None;
         }
         Some(stream)
@@ -204,15 +274,25 @@ impl<'a> Streams<'a> {
 
 /// The columns of `<step>.failed`: the input's, which may all be null, and why the row failed.
 pub(super) fn failed_schema(input: &Schema) -> Schema {
-    let columns = input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    Schema::new(columns.chain([Field::new("reason", DataType::Utf8, false)]).collect::<Vec<_>>())
+    let columns = input
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true));
+    Schema::new(
+        columns
+            .chain([Field::new("reason", DataType::Utf8, false)])
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Numbers out of bounds.
 fn check_numbers(spec: &StreamJobSpec, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
     let mut within = |path: &str, value: u64, least: u64, most: u64| {
         if !(least..=most).contains(&value) {
-            problems.push(Problem::new(path, format!("must be from {least} to {most}, not {value}")));
+            problems.push(Problem::new(
+                path,
+                format!("must be from {least} to {most}, not {value}"),
+            ));
         }
     };
     if let Some(slots) = spec.max_parallelism {
@@ -221,11 +301,31 @@ fn check_numbers(spec: &StreamJobSpec, problems: &mut Vec<Problem>, warnings: &m
     if let Some(replicas) = spec.replicas {
         within("spec.replicas", replicas.into(), 0, MOST_SLOTS.into());
     }
-    within("spec.checkpoint.retain", spec.checkpoint.retain.into(), 1, 100);
+    within(
+        "spec.checkpoint.retain",
+        spec.checkpoint.retain.into(),
+        1,
+        100,
+    );
     if let Some(scaling) = &spec.autoscaling {
-        within("spec.autoscaling.minReplicas", scaling.min_replicas.into(), 1, scaling.max_replicas.into());
-        within("spec.autoscaling.maxReplicas", scaling.max_replicas.into(), 1, MOST_SLOTS.into());
-        within("spec.autoscaling.targetLag", scaling.target_lag, 1, i64::MAX as u64);
+        within(
+            "spec.autoscaling.minReplicas",
+            scaling.min_replicas.into(),
+            1,
+            scaling.max_replicas.into(),
+        );
+        within(
+            "spec.autoscaling.maxReplicas",
+            scaling.max_replicas.into(),
+            1,
+            MOST_SLOTS.into(),
+        );
+        within(
+            "spec.autoscaling.targetLag",
+            scaling.target_lag,
+            1,
+            i64::MAX as u64,
+        );
     }
     let epoch = spec.epoch.interval.as_millis();
     if !(1..=5_000).contains(&epoch) {
@@ -234,24 +334,42 @@ fn check_numbers(spec: &StreamJobSpec, problems: &mut Vec<Problem>, warnings: &m
         problems.push(Problem::new("spec.epoch.interval", message));
     }
     if spec.checkpoint.interval.as_millis() < 100 {
-        let message = format!("checkpoints are at least 100ms apart, not {}", spec.checkpoint.interval);
+        let message = format!(
+            "checkpoints are at least 100ms apart, not {}",
+            spec.checkpoint.interval
+        );
         problems.push(Problem::new("spec.checkpoint.interval", message));
     }
-    let workers = spec.autoscaling.as_ref().map(|scaling| scaling.max_replicas).or(spec.replicas);
+    let workers = spec
+        .autoscaling
+        .as_ref()
+        .map(|scaling| scaling.max_replicas)
+        .or(spec.replicas);
     if let (Some(slots), Some(workers)) = (spec.max_parallelism, workers)
         && workers > slots
     {
-        let message = format!("{workers} workers share {slots} slots: {} will have nothing to do", workers - slots);
+        let message = format!(
+            "{workers} workers share {slots} slots: {} will have nothing to do",
+            workers - slots
+        );
         warnings.push(Problem::new("spec.maxParallelism", message));
     }
 }
 
 /// Steps and columns that nobody reads.
-fn warn_unread(spec: &StreamJobSpec, resolved: &Resolved<'_>, demand: &Demand, warnings: &mut Vec<Problem>) {
+fn warn_unread(
+    spec: &StreamJobSpec,
+    resolved: &Resolved<'_>,
+    demand: &Demand,
+    warnings: &mut Vec<Problem>,
+) {
     for (at, step) in spec.steps.iter().enumerate() {
         let ports = ["", ".late", ".failed"].map(|port| format!("{}{port}", step.name));
         if ports.iter().all(|stream| !demand.is_read(stream)) {
-            let message = format!("no sink gets anything from step `{}`: it is left out", step.name);
+            let message = format!(
+                "no sink gets anything from step `{}`: it is left out",
+                step.name
+            );
             warnings.push(Problem::new(format!("spec.steps[{at}]"), message));
         }
     }
@@ -259,14 +377,29 @@ fn warn_unread(spec: &StreamJobSpec, resolved: &Resolved<'_>, demand: &Demand, w
         let path = format!("spec.sources[{at}]");
         let name = &source.plan.name;
         if !demand.is_read(name) && !demand.is_read(&format!("{name}.malformed")) {
-            warnings.push(Problem::new(path, format!("no sink gets anything from source `{name}`: it is read for nothing")));
+            warnings.push(Problem::new(
+                path,
+                format!("no sink gets anything from source `{name}`: it is read for nothing"),
+            ));
             continue;
         }
         let used: Vec<&String> = demand.columns(name).chain(&source.plan.key).collect();
-        let columns = source.plan.columns.iter().enumerate().filter(|(at, _)| *at != source.plan.time_column);
-        let unused: Vec<&str> = columns.map(|(_, column)| &column.name).filter(|column| !used.contains(column)).map(String::as_str).collect();
+        let columns = source
+            .plan
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != source.plan.time_column);
+        let unused: Vec<&str> = columns
+            .map(|(_, column)| &column.name)
+            .filter(|column| !used.contains(column))
+            .map(String::as_str)
+            .collect();
         if !unused.is_empty() {
-            let message = format!("nobody uses {}; events are still checked for them", listed(&unused));
+            let message = format!(
+                "nobody uses {}; events are still checked for them",
+                listed(&unused)
+            );
             warnings.push(Problem::new(format!("{path}.columns"), message));
         }
     }
@@ -275,13 +408,24 @@ fn warn_unread(spec: &StreamJobSpec, resolved: &Resolved<'_>, demand: &Demand, w
 /// A key that does not tell cumulating windows apart, which begin together.
 fn warn_cumulating(resolved: &Resolved<'_>, warnings: &mut Vec<Problem>) {
     for (at, sink) in resolved.sinks.iter().enumerate() {
-        let step = resolved.steps.iter().find(|(step, _)| step.name == sink.from);
-        let cumulating = step.and_then(|(_, resolved)| resolved.window()).is_some_and(|window| matches!(window.kind, super::WindowKind::Cumulating { .. }));
-        let has_end = sink.key.iter().any(|column| sink.schema.field(*column).name() == "window_end");
+        let step = resolved
+            .steps
+            .iter()
+            .find(|(step, _)| step.name == sink.from);
+        let cumulating = step
+            .and_then(|(_, resolved)| resolved.window())
+            .is_some_and(|window| matches!(window.kind, super::WindowKind::Cumulating { .. }));
+        let has_end = sink
+            .key
+            .iter()
+            .any(|column| sink.schema.field(*column).name() == "window_end");
         if sink.keyed && cumulating && !has_end {
             warnings.push(
-                Problem::new(format!("spec.sinks[{at}].kafka.key"), "cumulating windows with the same `window_start` share this key")
-                    .hint("add `window_end` to keep them apart"),
+                Problem::new(
+                    format!("spec.sinks[{at}].kafka.key"),
+                    "cumulating windows with the same `window_start` share this key",
+                )
+                .hint("add `window_end` to keep them apart"),
             );
         }
     }

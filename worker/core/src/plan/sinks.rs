@@ -31,29 +31,56 @@ pub(super) fn resolve_one(
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<ResolvedSink> {
-    let given = [("kafka", sink.kafka.is_some()), ("file", sink.file.is_some()), ("stdout", sink.stdout.is_some())];
+    let given = [
+        ("kafka", sink.kafka.is_some()),
+        ("file", sink.file.is_some()),
+        ("stdout", sink.stdout.is_some()),
+    ];
     if !exactly_one(path, &given, problems) {
         return None;
     }
     let (kind, key) = if let Some(kafka) = &sink.kafka {
         let path = format!("{path}.kafka");
-        resolve(connections, &kafka.connection, "kafka", &format!("{path}.connection"), problems);
+        resolve(
+            connections,
+            &kafka.connection,
+            "kafka",
+            &format!("{path}.connection"),
+            problems,
+        );
         problems.extend(topic_problem(&kafka.topic, &format!("{path}.topic")));
-        if kafka.create.as_ref().is_some_and(|create| create.partitions == 0) {
-            problems.push(Problem::new(format!("{path}.create.partitions"), "a topic has at least one partition"));
+        if kafka
+            .create
+            .as_ref()
+            .is_some_and(|create| create.partitions == 0)
+        {
+            problems.push(Problem::new(
+                format!("{path}.create.partitions"),
+                "a topic has at least one partition",
+            ));
         }
-        let key = stream.map(|stream| key(&kafka.key, stream, &path, problems)).unwrap_or_default();
+        let key = stream
+            .map(|stream| key(&kafka.key, stream, &path, problems))
+            .unwrap_or_default();
         (SinkKind::Kafka(kafka.clone()), key)
     } else if let Some(file) = &sink.file {
         if file.path.is_empty() {
-            problems.push(Problem::new(format!("{path}.file.path"), "the path is empty"));
+            problems.push(Problem::new(
+                format!("{path}.file.path"),
+                "the path is empty",
+            ));
         }
         (SinkKind::File(file.clone()), Vec::new())
     } else {
         (SinkKind::Stdout, Vec::new())
     };
     let stream = stream?;
-    let key_names: Vec<&str> = sink.kafka.iter().flat_map(|kafka| &kafka.key).map(String::as_str).collect();
+    let key_names: Vec<&str> = sink
+        .kafka
+        .iter()
+        .flat_map(|kafka| &kafka.key)
+        .map(String::as_str)
+        .collect();
     Some(ResolvedSink {
         name: sink.name.clone(),
         from: sink.from.clone(),
@@ -71,9 +98,15 @@ fn key(names: &[String], stream: &Stream, path: &str, problems: &mut Vec<Problem
         let path = format!("{path}.key[{at}]");
         match stream.schema.index_of(name) {
             Err(_) => problems.push(unknown(path, "column", name, stream.columns())),
-            Ok(index) if indices.contains(&index) => problems.push(Problem::new(path, format!("`{name}` is in the key already"))),
+            Ok(index) if indices.contains(&index) => problems.push(Problem::new(
+                path,
+                format!("`{name}` is in the key already"),
+            )),
             Ok(index) if matches!(stream.schema.field(index).data_type(), DataType::List(_)) => {
-                problems.push(Problem::new(path, format!("`{name}` is a list, which cannot be in a key")));
+                problems.push(Problem::new(
+                    path,
+                    format!("`{name}` is a list, which cannot be in a key"),
+                ));
             }
             Ok(index) => indices.push(index),
         }
@@ -83,17 +116,27 @@ fn key(names: &[String], stream: &Stream, path: &str, problems: &mut Vec<Problem
 
 /// Whether equal keys mean the same row of a window: the key covers the group columns and `window_start`.
 fn is_keyed(stream: &Stream, key: &[&str]) -> bool {
-    let Some(identity) = &stream.identity else { return false };
+    let Some(identity) = &stream.identity else {
+        return false;
+    };
     // The last one is `window_end`, which `window_start` decides for all windows but cumulating ones.
     let needed = &identity[..identity.len().saturating_sub(1)];
-    !key.is_empty() && needed.iter().all(|names| key.iter().any(|name| names.contains(*name)))
+    !key.is_empty()
+        && needed
+            .iter()
+            .all(|names| key.iter().any(|name| names.contains(*name)))
 }
 
 /// Sinks that get in each other's way, or in the job's.
 pub(super) fn check_together(sinks: &[Sink], problems: &mut Vec<Problem>) {
     for (at, sink) in sinks.iter().enumerate() {
         if let Some(file) = &sink.file
-            && let Some(other) = sinks[..at].iter().find(|other| other.file.as_ref().is_some_and(|other| other.path == file.path))
+            && let Some(other) = sinks[..at].iter().find(|other| {
+                other
+                    .file
+                    .as_ref()
+                    .is_some_and(|other| other.path == file.path)
+            })
         {
             let message = format!("sink `{}` writes `{}` already", other.name, file.path);
             problems.push(Problem::new(format!("spec.sinks[{at}].file.path"), message));

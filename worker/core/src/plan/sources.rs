@@ -21,20 +21,39 @@ pub(super) struct ResolvedSource {
 }
 
 /// Checks all sources. One with problems gives `None`: what reads it is then not looked into.
-pub(super) fn resolve_all(sources: &[Source], connections: &[Connection], problems: &mut Vec<Problem>) -> Vec<Option<ResolvedSource>> {
+pub(super) fn resolve_all(
+    sources: &[Source],
+    connections: &[Connection],
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<ResolvedSource>> {
     if sources.is_empty() {
         problems.push(Problem::new("spec.sources", "a job needs a source"));
     }
-    check_list(sources.iter().map(|source| source.name.as_str()), "spec.sources", "source", problems);
+    check_list(
+        sources.iter().map(|source| source.name.as_str()),
+        "spec.sources",
+        "source",
+        problems,
+    );
     let resolved = sources.iter().enumerate().map(|(at, source)| {
         let before = problems.len();
-        let resolved = resolve_one(source, connections, &format!("spec.sources[{at}]"), problems);
+        let resolved = resolve_one(
+            source,
+            connections,
+            &format!("spec.sources[{at}]"),
+            problems,
+        );
         resolved.filter(|_| problems.len() == before)
     });
     resolved.collect()
 }
 
-fn resolve_one(source: &Source, connections: &[Connection], path: &str, problems: &mut Vec<Problem>) -> Option<ResolvedSource> {
+fn resolve_one(
+    source: &Source,
+    connections: &[Connection],
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<ResolvedSource> {
     let kind = kind(source, connections, path, problems);
     let columns = columns(&source.columns, path, problems);
     let time_column = event_time(source, path, problems);
@@ -42,15 +61,25 @@ fn resolve_one(source: &Source, connections: &[Connection], path: &str, problems
         let path = format!("{path}.key[{at}]");
         match source.columns.iter().find(|column| column.name == *name) {
             None => problems.push(unknown(&path, "column", name, names(source))),
-            Some(_) if source.key[..at].contains(name) => problems.push(Problem::new(&path, format!("`{name}` is in the key already"))),
+            Some(_) if source.key[..at].contains(name) => problems.push(Problem::new(
+                &path,
+                format!("`{name}` is in the key already"),
+            )),
             Some(_) => {}
         }
     }
     let (kind, columns, time_column) = (kind?, columns?, time_column?);
     if let SourceKind::Generate(generated) = &kind {
-        problems.extend(generate::problems(generated, &columns, &source.key, &format!("{path}.generate")));
+        problems.extend(generate::problems(
+            generated,
+            &columns,
+            &source.key,
+            &format!("{path}.generate"),
+        ));
     }
-    let fields = columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), column.nullable));
+    let fields = columns
+        .iter()
+        .map(|column| Field::new(&column.name, column.data_type.clone(), column.nullable));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let plan = SourcePlan {
         name: source.name.clone(),
@@ -60,7 +89,10 @@ fn resolve_one(source: &Source, connections: &[Connection], path: &str, problems
         time_column,
         max_out_of_orderness: source.event_time.max_out_of_orderness.as_millis(),
         idle_after: source.event_time.idle_after.as_millis(),
-        max_future: source.event_time.max_future.map(|future| future.as_millis()),
+        max_future: source
+            .event_time
+            .max_future
+            .map(|future| future.as_millis()),
         on_malformed: source.on_malformed,
         key: source.key.clone(),
         malformed_read: false,
@@ -81,26 +113,47 @@ fn names(source: &Source) -> impl Iterator<Item = &str> {
     source.columns.iter().map(|column| column.name.as_str())
 }
 
-fn kind(source: &Source, connections: &[Connection], path: &str, problems: &mut Vec<Problem>) -> Option<SourceKind> {
-    let given = [("kafka", source.kafka.is_some()), ("file", source.file.is_some()), ("generate", source.generate.is_some())];
+fn kind(
+    source: &Source,
+    connections: &[Connection],
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<SourceKind> {
+    let given = [
+        ("kafka", source.kafka.is_some()),
+        ("file", source.file.is_some()),
+        ("generate", source.generate.is_some()),
+    ];
     if !exactly_one(path, &given, problems) {
         return None;
     }
     if let Some(kafka) = &source.kafka {
         let path = format!("{path}.kafka");
-        resolve(connections, &kafka.connection, "kafka", &format!("{path}.connection"), problems);
+        resolve(
+            connections,
+            &kafka.connection,
+            "kafka",
+            &format!("{path}.connection"),
+            problems,
+        );
         problems.extend(topic_problem(&kafka.topic, &format!("{path}.topic")));
         if let StartFrom::Timestamp(text) = &kafka.start_from
             && text.parse::<jiff::Timestamp>().is_err()
         {
             let message = format!("`{text}` is no RFC 3339 time");
-            problems.push(Problem::new(format!("{path}.startFrom.timestamp"), message).hint("write for example `2026-01-31T12:00:00Z`"));
+            problems.push(
+                Problem::new(format!("{path}.startFrom.timestamp"), message)
+                    .hint("write for example `2026-01-31T12:00:00Z`"),
+            );
         }
         return Some(SourceKind::Kafka(kafka.clone()));
     }
     if let Some(file) = &source.file {
         if file.path.is_empty() {
-            problems.push(Problem::new(format!("{path}.file.path"), "the path is empty"));
+            problems.push(Problem::new(
+                format!("{path}.file.path"),
+                "the path is empty",
+            ));
         }
         return Some(SourceKind::File(file.clone()));
     }
@@ -110,31 +163,63 @@ fn kind(source: &Source, connections: &[Connection], path: &str, problems: &mut 
 /// What Kafka does not take as a topic's name.
 pub(super) fn topic_problem(topic: &str, path: &str) -> Option<Problem> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let fine = (1..=249).contains(&topic.len()) && topic.chars().all(fits) && topic != "." && topic != "..";
+    let fine = (1..=249).contains(&topic.len())
+        && topic.chars().all(fits)
+        && topic != "."
+        && topic != "..";
     (!fine).then(|| {
-        Problem::new(path, format!("`{topic}` is no name for a topic")).hint("letters, digits, `.`, `_` and `-`, at most 249")
+        Problem::new(path, format!("`{topic}` is no name for a topic"))
+            .hint("letters, digits, `.`, `_` and `-`, at most 249")
     })
 }
 
-fn columns(columns: &[Column], path: &str, problems: &mut Vec<Problem>) -> Option<Vec<DecodeColumn>> {
+fn columns(
+    columns: &[Column],
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<DecodeColumn>> {
     if columns.is_empty() {
-        problems.push(Problem::new(format!("{path}.columns"), "a source needs columns"));
+        problems.push(Problem::new(
+            format!("{path}.columns"),
+            "a source needs columns",
+        ));
     }
     let mut decoded = Vec::new();
     for (at, column) in columns.iter().enumerate() {
         let path = format!("{path}.columns[{at}]");
         if let Some(message) = column_problem(&column.name) {
-            problems.push(Problem::new(format!("{path}.name"), message).hint("choose another name, and say `path` for the field"));
+            problems.push(
+                Problem::new(format!("{path}.name"), message)
+                    .hint("choose another name, and say `path` for the field"),
+            );
         }
         if columns[..at].iter().any(|other| other.name == column.name) {
-            problems.push(Problem::new(format!("{path}.name"), format!("there is a column `{}` already", column.name)));
+            problems.push(Problem::new(
+                format!("{path}.name"),
+                format!("there is a column `{}` already", column.name),
+            ));
         }
-        let json_path: Vec<String> = column.path.as_ref().unwrap_or(&column.name).split('.').map(str::to_string).collect();
+        let json_path: Vec<String> = column
+            .path
+            .as_ref()
+            .unwrap_or(&column.name)
+            .split('.')
+            .map(str::to_string)
+            .collect();
         if json_path.iter().any(String::is_empty) {
-            problems.push(Problem::new(format!("{path}.path"), "the path has an empty part").hint("write fields separated by dots"));
+            problems.push(
+                Problem::new(format!("{path}.path"), "the path has an empty part")
+                    .hint("write fields separated by dots"),
+            );
         }
         if let Some(data_type) = data_type(column, &path, problems) {
-            decoded.push(DecodeColumn { name: column.name.clone(), path: json_path, data_type, nullable: column.nullable, used: true });
+            decoded.push(DecodeColumn {
+                name: column.name.clone(),
+                path: json_path,
+                data_type,
+                nullable: column.nullable,
+                used: true,
+            });
         }
     }
     (decoded.len() == columns.len()).then_some(decoded)
@@ -144,7 +229,10 @@ fn data_type(column: &Column, path: &str, problems: &mut Vec<Problem>) -> Option
     if column.data_type != ColumnType::Decimal {
         for (field, given) in [("precision", column.precision), ("scale", column.scale)] {
             if given.is_some() {
-                problems.push(Problem::new(format!("{path}.{field}"), format!("`{field}` is for `type: Decimal` only")));
+                problems.push(Problem::new(
+                    format!("{path}.{field}"),
+                    format!("`{field}` is for `type: Decimal` only"),
+                ));
             }
         }
     }
@@ -161,12 +249,16 @@ fn data_type(column: &Column, path: &str, problems: &mut Vec<Problem>) -> Option
 
 fn decimal(column: &Column, path: &str, problems: &mut Vec<Problem>) -> Option<DataType> {
     let (Some(precision), Some(scale)) = (column.precision, column.scale) else {
-        let message = "a Decimal needs `precision` (digits in all) and `scale` (digits after the point)";
-        problems.push(Problem::new(path, message).hint("write for example `precision: 18, scale: 2`"));
+        let message =
+            "a Decimal needs `precision` (digits in all) and `scale` (digits after the point)";
+        problems
+            .push(Problem::new(path, message).hint("write for example `precision: 18, scale: 2`"));
         return None;
     };
     if !(1..=38).contains(&precision) || scale > precision {
-        let message = format!("a Decimal has 1 to 38 digits, of which `scale` come after the point; not {precision} and {scale}");
+        let message = format!(
+            "a Decimal has 1 to 38 digits, of which `scale` come after the point; not {precision} and {scale}"
+        );
         problems.push(Problem::new(path, message));
         return None;
     }
@@ -178,21 +270,48 @@ fn event_time(source: &Source, path: &str, problems: &mut Vec<Problem>) -> Optio
     let path = format!("{path}.eventTime");
     let name = &source.event_time.column;
     let column_path = format!("{path}.column");
-    let Some(at) = source.columns.iter().position(|column| column.name == *name) else {
-        let timestamps = source.columns.iter().filter(|column| column.data_type == ColumnType::Timestamp);
-        problems.push(unknown(column_path, "column", name, timestamps.map(|column| column.name.as_str())));
+    let Some(at) = source
+        .columns
+        .iter()
+        .position(|column| column.name == *name)
+    else {
+        let timestamps = source
+            .columns
+            .iter()
+            .filter(|column| column.data_type == ColumnType::Timestamp);
+        problems.push(unknown(
+            column_path,
+            "column",
+            name,
+            timestamps.map(|column| column.name.as_str()),
+        ));
         return None;
     };
     let column = &source.columns[at];
     if column.data_type != ColumnType::Timestamp {
-        let message = format!("the event time is a Timestamp, but `{name}` is a {:?}", column.data_type);
-        problems.push(Problem::new(&column_path, message).hint("say `type: Timestamp`: it takes epoch milliseconds and RFC 3339"));
+        let message = format!(
+            "the event time is a Timestamp, but `{name}` is a {:?}",
+            column.data_type
+        );
+        problems.push(
+            Problem::new(&column_path, message)
+                .hint("say `type: Timestamp`: it takes epoch milliseconds and RFC 3339"),
+        );
     }
     if column.nullable {
-        problems.push(Problem::new(&column_path, format!("`{name}` is nullable, but every event needs a time")));
+        problems.push(Problem::new(
+            &column_path,
+            format!("`{name}` is nullable, but every event needs a time"),
+        ));
     }
     if source.event_time.idle_after.as_millis() == 0 {
-        problems.push(Problem::new(format!("{path}.idleAfter"), "a partition cannot be idle at once").hint("write for example `1m`"));
+        problems.push(
+            Problem::new(
+                format!("{path}.idleAfter"),
+                "a partition cannot be idle at once",
+            )
+            .hint("write for example `1m`"),
+        );
     }
     Some(at)
 }

@@ -25,7 +25,9 @@ pub(super) struct ResolvedStep {
 #[derive(Clone, Debug)]
 pub(super) enum StepKind {
     /// `None`: all columns.
-    Stateless { select: Option<Vec<Item>> },
+    Stateless {
+        select: Option<Vec<Item>>,
+    },
     Window(Box<WindowStep>),
 }
 
@@ -50,7 +52,11 @@ impl ResolvedStep {
 }
 
 /// Plans the step at `path` (such as `spec.steps[1]`).
-pub(super) fn resolve(step: &Step, input: &Stream, path: &str) -> Result<ResolvedStep, Vec<Problem>> {
+pub(super) fn resolve(
+    step: &Step,
+    input: &Stream,
+    path: &str,
+) -> Result<ResolvedStep, Vec<Problem>> {
     let mut problems = Vec::new();
     check_shape(step, path, &mut problems);
     let filter = keep(filter(step, input, path), &mut problems).flatten();
@@ -59,7 +65,11 @@ pub(super) fn resolve(step: &Step, input: &Stream, path: &str) -> Result<Resolve
         Some(_) => windowed(step, input, path, &mut problems),
     };
     match resolved {
-        Some((kind, stream)) if problems.is_empty() => Ok(ResolvedStep { filter, kind, stream }),
+        Some((kind, stream)) if problems.is_empty() => Ok(ResolvedStep {
+            filter,
+            kind,
+            stream,
+        }),
         _ => Err(problems),
     }
 }
@@ -70,13 +80,23 @@ fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Opti
 
 /// Fields that do not go together.
 fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
-    let given = [("groupBy", step.group_by.is_some()), ("aggregate", step.aggregate.is_some()), ("having", step.having.is_some())];
+    let given = [
+        ("groupBy", step.group_by.is_some()),
+        ("aggregate", step.aggregate.is_some()),
+        ("having", step.having.is_some()),
+    ];
     if step.window.is_none() {
         for (field, _) in given.iter().filter(|(_, given)| *given) {
-            problems.push(Problem::new(format!("{path}.{field}"), format!("`{field}` needs a `window` in the same step")));
+            problems.push(Problem::new(
+                format!("{path}.{field}"),
+                format!("`{field}` needs a `window` in the same step"),
+            ));
         }
         if step.select.as_ref().is_some_and(Vec::is_empty) {
-            problems.push(Problem::new(format!("{path}.select"), "nothing is selected").hint("leave it out for all columns"));
+            problems.push(
+                Problem::new(format!("{path}.select"), "nothing is selected")
+                    .hint("leave it out for all columns"),
+            );
         }
         return;
     }
@@ -87,32 +107,53 @@ fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
         );
     }
     if step.aggregate.as_ref().is_none_or(Vec::is_empty) {
-        problems.push(Problem::new(format!("{path}.aggregate"), "a window needs `aggregate`").hint("write for example `[\"count(*) AS rows\"]`"));
+        problems.push(
+            Problem::new(format!("{path}.aggregate"), "a window needs `aggregate`")
+                .hint("write for example `[\"count(*) AS rows\"]`"),
+        );
     }
 }
 
 fn filter(step: &Step, input: &Stream, path: &str) -> Result<Option<Compiled>, Vec<Problem>> {
-    let Some(sql) = &step.filter else { return Ok(None) };
+    let Some(sql) = &step.filter else {
+        return Ok(None);
+    };
     let path = format!("{path}.where");
     let filter = expr::condition(sql, &input.schema, &path)?;
     if input.updating {
         let fixed = input.fixed_columns();
-        if let Some(column) = filter.columns().iter().find(|column| !fixed.contains(column.as_str())) {
-            let message = format!("`{column}` changes when the window emits its row again; only group and window columns can be used here");
-            return Err(vec![Problem::new(path, message).hint("use `having` in the step with the window")]);
+        if let Some(column) = filter
+            .columns()
+            .iter()
+            .find(|column| !fixed.contains(column.as_str()))
+        {
+            let message = format!(
+                "`{column}` changes when the window emits its row again; only group and window columns can be used here"
+            );
+            return Err(vec![
+                Problem::new(path, message).hint("use `having` in the step with the window"),
+            ]);
         }
     }
     Ok(Some(filter))
 }
 
-fn stateless(step: &Step, input: &Stream, path: &str, problems: &mut Vec<Problem>) -> Option<(StepKind, Stream)> {
+fn stateless(
+    step: &Step,
+    input: &Stream,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<(StepKind, Stream)> {
     let Some(select) = &step.select else {
         return Some((StepKind::Stateless { select: None }, input.clone()));
     };
     let path = format!("{path}.select");
     let items = keep(expr::select_items(select, &input.schema, &path), problems)?;
     for item in &items {
-        let passed_on = item.compiled.as_column().is_some_and(|column| column.name() == item.name);
+        let passed_on = item
+            .compiled
+            .as_column()
+            .is_some_and(|column| column.name() == item.name);
         if !passed_on && let Some(message) = column_problem(&item.name) {
             problems.push(Problem::new(&path, message).hint("choose another name"));
         }
@@ -120,10 +161,18 @@ fn stateless(step: &Step, input: &Stream, path: &str, problems: &mut Vec<Problem
     let stream = input.projected(&items, schema_of(&items));
     if stream.time.as_ref().is_some_and(BTreeSet::is_empty) {
         let names: Vec<&str> = input.time.iter().flatten().map(String::as_str).collect();
-        let message = format!("the event time column `{}` must be among the selected", names.join("` or `"));
+        let message = format!(
+            "the event time column `{}` must be among the selected",
+            names.join("` or `")
+        );
         problems.push(Problem::new(&path, message).hint("add it"));
     }
-    Some((StepKind::Stateless { select: Some(items) }, stream))
+    Some((
+        StepKind::Stateless {
+            select: Some(items),
+        },
+        stream,
+    ))
 }
 
 /// Schema of a projection's rows.
@@ -132,30 +181,58 @@ pub(super) fn schema_of(items: &[Item]) -> SchemaRef {
 }
 
 pub(super) fn field(item: &Item) -> Field {
-    Field::new(&item.name, item.compiled.data_type.clone(), item.compiled.nullable)
+    Field::new(
+        &item.name,
+        item.compiled.data_type.clone(),
+        item.compiled.nullable,
+    )
 }
 
-fn windowed(step: &Step, input: &Stream, path: &str, problems: &mut Vec<Problem>) -> Option<(StepKind, Stream)> {
+fn windowed(
+    step: &Step,
+    input: &Stream,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<(StepKind, Stream)> {
     check_place(input, &format!("{path}.window"), problems);
     let window = step.window.as_ref()?;
     let kind = window::kind(window, &format!("{path}.window"), problems);
     let group_path = format!("{path}.groupBy");
-    let group = keep(expr::group_items(step.group_by.as_deref().unwrap_or_default(), &input.schema, &group_path), problems)?;
+    let group = keep(
+        expr::group_items(
+            step.group_by.as_deref().unwrap_or_default(),
+            &input.schema,
+            &group_path,
+        ),
+        problems,
+    )?;
     for item in &group {
         if let Some(message) = column_problem(&item.name) {
-            problems.push(Problem::new(&group_path, message).hint(format!("write `{} AS other_name`", item.compiled.sql)));
+            problems.push(
+                Problem::new(&group_path, message)
+                    .hint(format!("write `{} AS other_name`", item.compiled.sql)),
+            );
         }
     }
     let fields: Vec<Field> = group.iter().map(field).collect();
     let items = step.aggregate.as_deref().unwrap_or_default();
-    let aggregation = keep(expr::aggregation(items, step.having.as_deref(), &fields, &input.schema, path), problems)?;
+    let aggregation = keep(
+        expr::aggregation(items, step.having.as_deref(), &fields, &input.schema, path),
+        problems,
+    )?;
     for (at, item) in aggregation.items.iter().enumerate() {
         if let Some(message) = column_problem(&item.name) {
-            problems.push(Problem::new(format!("{path}.aggregate[{at}]"), message).hint("choose another name"));
+            problems.push(
+                Problem::new(format!("{path}.aggregate[{at}]"), message)
+                    .hint("choose another name"),
+            );
         }
     }
     let windows = ["window_start", "window_end"].map(|name| Field::new(name, TIMESTAMP, false));
-    let emitted = fields.into_iter().chain(windows).chain(aggregation.items.iter().map(field));
+    let emitted = fields
+        .into_iter()
+        .chain(windows)
+        .chain(aggregation.items.iter().map(field));
     let schema = Arc::new(Schema::new(emitted.collect::<Vec<_>>()));
     let kept = kept_key(input, &group);
     let stays = kept.is_some();
@@ -165,21 +242,36 @@ fn windowed(step: &Step, input: &Stream, path: &str, problems: &mut Vec<Problem>
         schema,
         key: Some(kept.unwrap_or_else(|| groups.clone())),
         time: None,
-        identity: Some(groups.into_iter().chain([one("window_start"), one("window_end")]).collect()),
+        identity: Some(
+            groups
+                .into_iter()
+                .chain([one("window_start"), one("window_end")])
+                .collect(),
+        ),
         updating: window::updates(window),
         side: false,
     };
     let allowed_lateness = window.allowed_lateness.as_millis();
     let emit_every = window.emit_every.map(|every| every.as_millis());
-    let step = WindowStep { kind: kind?, allowed_lateness, emit_every, group, aggregation, stays };
+    let step = WindowStep {
+        kind: kind?,
+        allowed_lateness,
+        emit_every,
+        group,
+        aggregation,
+        stays,
+    };
     Some((StepKind::Window(Box::new(step)), stream))
 }
 
 fn check_place(input: &Stream, path: &str, problems: &mut Vec<Problem>) {
     if input.side {
         problems.push(
-            Problem::new(path, "a window cannot read a side stream, whose rows are out of event time")
-                .hint("sinks and steps without a window can"),
+            Problem::new(
+                path,
+                "a window cannot read a side stream, whose rows are out of event time",
+            )
+            .hint("sinks and steps without a window can"),
         );
     }
     if input.updating {
@@ -192,6 +284,11 @@ fn check_place(input: &Stream, path: &str, problems: &mut Vec<Problem>) {
 
 /// The input's key among the group columns; `None` unless all of it is there: rows of a group may then be in several tasks.
 fn kept_key(input: &Stream, group: &[Item]) -> Option<Lineage> {
-    let kept: Lineage = input.key.as_ref()?.iter().map(|names| follow(names, group)).collect();
+    let kept: Lineage = input
+        .key
+        .as_ref()?
+        .iter()
+        .map(|names| follow(names, group))
+        .collect();
     kept.iter().all(|names| !names.is_empty()).then_some(kept)
 }

@@ -29,7 +29,10 @@ pub(super) struct Stream {
 
 impl Stream {
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.schema.fields().iter().map(|field| field.name().as_str())
+        self.schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
     }
 
     /// The stream behind a projection.
@@ -37,31 +40,57 @@ impl Stream {
         let follow = |names: &BTreeSet<String>| follow(names, items);
         Stream {
             schema,
-            key: self.key.as_ref().map(|key| key.iter().map(follow).collect()),
+            key: self
+                .key
+                .as_ref()
+                .map(|key| key.iter().map(follow).collect()),
             time: self.time.as_ref().map(follow),
-            identity: self.identity.as_ref().map(|identity| identity.iter().map(follow).collect()),
+            identity: self
+                .identity
+                .as_ref()
+                .map(|identity| identity.iter().map(follow).collect()),
             ..*self
         }
     }
 
     /// A side stream of a step that reads this one.
     pub fn aside(&self, schema: SchemaRef) -> Self {
-        Stream { schema, key: None, time: None, identity: None, updating: false, side: true }
+        Stream {
+            schema,
+            key: None,
+            time: None,
+            identity: None,
+            updating: false,
+            side: true,
+        }
     }
 
     /// Columns whose value no update of a row changes.
     pub fn fixed_columns(&self) -> BTreeSet<&str> {
-        self.identity.iter().flatten().flatten().map(String::as_str).collect()
+        self.identity
+            .iter()
+            .flatten()
+            .flatten()
+            .map(String::as_str)
+            .collect()
     }
 }
 
 /// The names that a column has behind a projection.
 pub(super) fn follow(names: &BTreeSet<String>, items: &[Item]) -> BTreeSet<String> {
-    let passed = items.iter().filter(|item| item.compiled.as_column().is_some_and(|column| names.contains(column.name())));
+    let passed = items.iter().filter(|item| {
+        item.compiled
+            .as_column()
+            .is_some_and(|column| names.contains(column.name()))
+    });
     passed.map(|item| item.name.clone()).collect()
 }
 
 /// Names of a schema's columns.
 pub(super) fn names_of(schema: &Schema) -> BTreeSet<String> {
-    schema.fields().iter().map(|field| field.name().clone()).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect()
 }

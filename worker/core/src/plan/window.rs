@@ -19,8 +19,14 @@ pub(super) fn kind(window: &Window, path: &str, problems: &mut Vec<Problem>) -> 
         ("cumulating", window.cumulating.is_some()),
         ("session", window.session.is_some()),
     ];
-    if window.emit_every.is_some_and(|every| every.as_millis() == 0) {
-        problems.push(Problem::new(format!("{path}.emitEvery"), "the interval is zero").hint("leave it out for final rows only"));
+    if window
+        .emit_every
+        .is_some_and(|every| every.as_millis() == 0)
+    {
+        problems.push(
+            Problem::new(format!("{path}.emitEvery"), "the interval is zero")
+                .hint("leave it out for final rows only"),
+        );
     }
     if !exactly_one(path, &given, problems) {
         return None;
@@ -28,17 +34,27 @@ pub(super) fn kind(window: &Window, path: &str, problems: &mut Vec<Problem>) -> 
     let kind = if let Some(tumbling) = &window.tumbling {
         let size = tumbling.size.as_millis();
         positive(size, &format!("{path}.tumbling.size"), problems);
-        WindowKind::Tumbling { size, offset: shift(tumbling.offset.as_millis(), size) }
+        WindowKind::Tumbling {
+            size,
+            offset: shift(tumbling.offset.as_millis(), size),
+        }
     } else if let Some(sliding) = &window.sliding {
         let (size, slide) = (sliding.size.as_millis(), sliding.slide.as_millis());
         parts(size, slide, "slide", &format!("{path}.sliding"), problems);
-        WindowKind::Sliding { size, slide, offset: shift(sliding.offset.as_millis(), slide) }
+        WindowKind::Sliding {
+            size,
+            slide,
+            offset: shift(sliding.offset.as_millis(), slide),
+        }
     } else if let Some(cumulating) = &window.cumulating {
         let (size, step) = (cumulating.size.as_millis(), cumulating.step.as_millis());
         parts(size, step, "step", &format!("{path}.cumulating"), problems);
         WindowKind::Cumulating { size, step }
     } else {
-        let gap = window.session.as_ref().map_or(0, |session| session.gap.as_millis());
+        let gap = window
+            .session
+            .as_ref()
+            .map_or(0, |session| session.gap.as_millis());
         positive(gap, &format!("{path}.session.gap"), problems);
         WindowKind::Session { gap }
     };
@@ -67,7 +83,10 @@ fn parts(size: Millis, part: Millis, name: &str, path: &str, problems: &mut Vec<
         let message = format!("`size` must be a multiple of `{name}`");
         problems.push(Problem::new(path, message));
     } else if size / part > MOST_WINDOWS_PER_ROW {
-        let message = format!("a row would fall into {} windows, more than {MOST_WINDOWS_PER_ROW}", size / part);
+        let message = format!(
+            "a row would fall into {} windows, more than {MOST_WINDOWS_PER_ROW}",
+            size / part
+        );
         problems.push(Problem::new(path, message).hint(format!("choose a longer `{name}`")));
     }
 }

@@ -30,7 +30,11 @@ impl Span {
         std::iter::from_fn(move || {
             let end = next?;
             // Below `last_end`, which can be represented, the next end can too.
-            next = if end < self.last_end { end.checked_add(self.step) } else { None };
+            next = if end < self.last_end {
+                end.checked_add(self.step)
+            } else {
+                None
+            };
             Some((self.start(end), end))
         })
     }
@@ -59,11 +63,21 @@ impl Grid {
     pub fn new(kind: WindowKind) -> Option<Self> {
         let (size, step, offset, cumulating) = match kind {
             WindowKind::Tumbling { size, offset } => (size, size, offset, false),
-            WindowKind::Sliding { size, slide, offset } => (size, slide, offset, false),
+            WindowKind::Sliding {
+                size,
+                slide,
+                offset,
+            } => (size, slide, offset, false),
             WindowKind::Cumulating { size, step } => (size, step, 0, true),
             WindowKind::Session { .. } => return None,
         };
-        Some(Grid { size: size.max(1), step: step.max(1), offset, cumulating, last: None })
+        Some(Grid {
+            size: size.max(1),
+            step: step.max(1),
+            offset,
+            cumulating,
+            last: None,
+        })
     }
 
     /// `None` if a bound of one of the windows lies outside of 64-bit milliseconds.
@@ -92,7 +106,12 @@ impl Grid {
             true => Start::At(narrow(first_start)?),
             false => narrow(first_start).map(|_| Start::Before(self.size))?,
         };
-        let span = Span { first_end: narrow(first_end)?, last_end: narrow(last_end)?, step: self.step, start };
+        let span = Span {
+            first_end: narrow(first_end)?,
+            last_end: narrow(last_end)?,
+            step: self.step,
+            start,
+        };
         self.last = narrow(cell).map(|cell| (cell, span.first_end, span));
         Some(span)
     }
@@ -103,12 +122,17 @@ mod tests {
     use super::*;
 
     fn windows(kind: WindowKind, time: Millis) -> Option<Vec<(Millis, Millis)>> {
-        Grid::new(kind)?.span(time).map(|span| span.windows().collect())
+        Grid::new(kind)?
+            .span(time)
+            .map(|span| span.windows().collect())
     }
 
     #[test]
     fn windows_lie_on_the_grid_also_before_1970() {
-        let tumbling = WindowKind::Tumbling { size: 10, offset: 3 };
+        let tumbling = WindowKind::Tumbling {
+            size: 10,
+            offset: 3,
+        };
         assert_eq!(windows(tumbling, 12), Some(vec![(3, 13)]));
         assert_eq!(windows(tumbling, 13), Some(vec![(13, 23)]));
         assert_eq!(windows(tumbling, 2), Some(vec![(-7, 3)]));
@@ -118,26 +142,49 @@ mod tests {
 
     #[test]
     fn sliding_windows_overlap() {
-        let sliding = WindowKind::Sliding { size: 30, slide: 10, offset: 0 };
-        assert_eq!(windows(sliding, 25), Some(vec![(0, 30), (10, 40), (20, 50)]));
-        assert_eq!(windows(sliding, -1), Some(vec![(-30, 0), (-20, 10), (-10, 20)]));
+        let sliding = WindowKind::Sliding {
+            size: 30,
+            slide: 10,
+            offset: 0,
+        };
+        assert_eq!(
+            windows(sliding, 25),
+            Some(vec![(0, 30), (10, 40), (20, 50)])
+        );
+        assert_eq!(
+            windows(sliding, -1),
+            Some(vec![(-30, 0), (-20, 10), (-10, 20)])
+        );
     }
 
     #[test]
     fn cumulating_windows_share_their_start() {
         let cumulating = WindowKind::Cumulating { size: 30, step: 10 };
-        assert_eq!(windows(cumulating, 5), Some(vec![(0, 10), (0, 20), (0, 30)]));
+        assert_eq!(
+            windows(cumulating, 5),
+            Some(vec![(0, 10), (0, 20), (0, 30)])
+        );
         assert_eq!(windows(cumulating, 25), Some(vec![(0, 30)]));
         assert_eq!(windows(cumulating, -15), Some(vec![(-30, -10), (-30, 0)]));
     }
 
     #[test]
     fn bounds_beyond_64_bits_are_no_window() {
-        let tumbling = WindowKind::Tumbling { size: 10, offset: 0 };
+        let tumbling = WindowKind::Tumbling {
+            size: 10,
+            offset: 0,
+        };
         assert_eq!(windows(tumbling, Millis::MAX), None);
         assert_eq!(windows(tumbling, Millis::MIN), None);
-        assert_eq!(windows(tumbling, Millis::MAX - 20).map(|windows| windows.len()), Some(1));
-        let sliding = WindowKind::Sliding { size: 1 << 62, slide: 1 << 61, offset: -1 };
+        assert_eq!(
+            windows(tumbling, Millis::MAX - 20).map(|windows| windows.len()),
+            Some(1)
+        );
+        let sliding = WindowKind::Sliding {
+            size: 1 << 62,
+            slide: 1 << 61,
+            offset: -1,
+        };
         assert_eq!(windows(sliding, Millis::MIN + 5), None);
         assert_eq!(windows(sliding, 0).map(|windows| windows.len()), Some(2));
     }
@@ -148,7 +195,11 @@ mod tests {
         let mut grid = Grid::new(kind).expect("a grid");
         for time in (-100..100).chain((-100..100).rev()) {
             let fresh = windows(kind, time);
-            assert_eq!(grid.span(time).map(|span| span.windows().collect()), fresh, "{time}");
+            assert_eq!(
+                grid.span(time).map(|span| span.windows().collect()),
+                fresh,
+                "{time}"
+            );
         }
     }
 }

@@ -17,8 +17,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray,
+    UInt32Array, new_null_array,
 };
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -72,11 +72,31 @@ pub struct Emitter {
 
 impl Emitter {
     /// `updates`: whether a group may be emitted more than once.
-    pub fn new(plan: Arc<WindowPlan>, updates: bool, failed_read: bool) -> Result<Self, WindowError> {
+    pub fn new(
+        plan: Arc<WindowPlan>,
+        updates: bool,
+        failed_read: bool,
+    ) -> Result<Self, WindowError> {
         let schema = emitted_schema(&plan)?;
-        let fields = || schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let converter = if updates { Some(RowConverter::new(fields())?) } else { None };
-        Ok(Emitter { plan, schema, converter, failed_read, queue: Vec::new() })
+        let fields = || {
+            schema
+                .fields()
+                .iter()
+                .map(|field| SortField::new(field.data_type().clone()))
+                .collect()
+        };
+        let converter = if updates {
+            Some(RowConverter::new(fields())?)
+        } else {
+            None
+        };
+        Ok(Emitter {
+            plan,
+            schema,
+            converter,
+            failed_read,
+            queue: Vec::new(),
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -84,11 +104,19 @@ impl Emitter {
     }
 
     pub fn result(&mut self, slot: Slot, end: Millis, before: Millis) {
-        self.queue.push(Queued { what: What::Result(slot), end, before });
+        self.queue.push(Queued {
+            what: What::Result(slot),
+            end,
+            before,
+        });
     }
 
     pub fn withdraw(&mut self, row: Box<[u8]>, end: Millis, before: Millis) {
-        self.queue.push(Queued { what: What::Withdrawn(row), end, before });
+        self.queue.push(Queued {
+            what: What::Withdrawn(row),
+            end,
+            before,
+        });
     }
 
     /// Works off the queue. The accumulators must have seen all rows.
@@ -103,7 +131,10 @@ impl Emitter {
             return Ok(());
         }
         let queue = std::mem::take(&mut self.queue);
-        let results: Vec<&Queued> = queue.iter().filter(|queued| matches!(queued.what, What::Result(_))).collect();
+        let results: Vec<&Queued> = queue
+            .iter()
+            .filter(|queued| matches!(queued.what, What::Result(_)))
+            .collect();
         let slots: Vec<Slot> = queue.iter().filter_map(Queued::slot).collect();
         let aggregated = self.aggregate(store, keys, accumulators, &slots)?;
         let (projected, outcomes) = self.outcomes(&aggregated)?;
@@ -115,7 +146,9 @@ impl Emitter {
                 self.updates(store, converter, &queue, &rows, outcomes)?
             }
         };
-        slots.iter().for_each(|slot| store.group_mut(*slot).queued = false);
+        slots
+            .iter()
+            .for_each(|slot| store.group_mut(*slot).queued = false);
         if !chunk.is_empty() {
             out.main.push(chunk);
         }
@@ -129,9 +162,15 @@ impl Emitter {
         accumulators: &[Box<dyn Accumulator>],
         slots: &[Slot],
     ) -> Result<Aggregated, WindowError> {
-        let mut columns = keys.decode(slots.iter().map(|slot| store.key_bytes(store.group(*slot).key)))?;
+        let mut columns = keys.decode(
+            slots
+                .iter()
+                .map(|slot| store.key_bytes(store.group(*slot).key)),
+        )?;
         let time = |of: fn(&super::store::Group) -> Millis| -> ArrayRef {
-            Arc::new(TimestampMillisecondArray::from_iter_values(slots.iter().map(|slot| of(store.group(*slot)))))
+            Arc::new(TimestampMillisecondArray::from_iter_values(
+                slots.iter().map(|slot| of(store.group(*slot))),
+            ))
         };
         columns.push(time(|group| group.start));
         columns.push(time(|group| group.end));
@@ -139,20 +178,31 @@ impl Emitter {
         for accumulator in accumulators {
             let finished = accumulator.finish(slots)?;
             columns.push(finished.values);
-            finished.failed.into_iter().for_each(|(at, reason)| failed[at] = Some(reason));
+            finished
+                .failed
+                .into_iter()
+                .for_each(|(at, reason)| failed[at] = Some(reason));
         }
         // A group whose result failed is null there; it is taken out before anyone looks.
         let schema = match failed.iter().any(Option::is_some) {
             true => Arc::new(nullable(&self.plan.aggregated)),
             false => self.plan.aggregated.clone(),
         };
-        Ok(Aggregated { groups: RecordBatch::try_new(schema, columns)?, failed })
+        Ok(Aggregated {
+            groups: RecordBatch::try_new(schema, columns)?,
+            failed,
+        })
     }
 
     /// The projected rows of the groups that have one, and what each group comes to.
-    fn outcomes(&self, aggregated: &Aggregated) -> Result<(RecordBatch, Vec<Outcome>), WindowError> {
+    fn outcomes(
+        &self,
+        aggregated: &Aggregated,
+    ) -> Result<(RecordBatch, Vec<Outcome>), WindowError> {
         let Aggregated { groups, failed } = aggregated;
-        let sound: Vec<u32> = (0..groups.num_rows() as u32).filter(|row| failed[*row as usize].is_none()).collect();
+        let sound: Vec<u32> = (0..groups.num_rows() as u32)
+            .filter(|row| failed[*row as usize].is_none())
+            .collect();
         let groups = match sound.len() == groups.num_rows() {
             true => groups.clone(),
             false => {
@@ -162,10 +212,15 @@ impl Emitter {
         };
         let evaluated = evaluate_each(&self.plan.project, &groups);
         let mut reasons: Vec<Option<String>> = vec![None; groups.num_rows()];
-        evaluated.failed.into_iter().for_each(|(row, reason)| reasons[row] = Some(reason));
+        evaluated
+            .failed
+            .into_iter()
+            .for_each(|(row, reason)| reasons[row] = Some(reason));
         let kept = self.having(&groups, &evaluated.columns, &mut reasons)?;
         let good: Vec<u32> = (0..groups.num_rows())
-            .filter(|row| reasons[*row].is_none() && kept.as_ref().is_none_or(|kept| is_true(kept, *row)))
+            .filter(|row| {
+                reasons[*row].is_none() && kept.as_ref().is_none_or(|kept| is_true(kept, *row))
+            })
             .map(|row| row as u32)
             .collect();
         let projected = RecordBatch::try_new(Arc::new(nullable(&self.schema)), evaluated.columns)?;
@@ -177,7 +232,11 @@ impl Emitter {
 
         let mut outcomes: Vec<Outcome> = failed
             .iter()
-            .map(|reason| reason.as_ref().map_or(Outcome::Nothing, |reason| Outcome::Failed(reason.clone())))
+            .map(|reason| {
+                reason
+                    .as_ref()
+                    .map_or(Outcome::Nothing, |reason| Outcome::Failed(reason.clone()))
+            })
             .collect();
         for (row, reason) in reasons.into_iter().enumerate() {
             if let Some(reason) = reason {
@@ -197,17 +256,29 @@ impl Emitter {
         projected: &[ArrayRef],
         reasons: &mut [Option<String>],
     ) -> Result<Option<BooleanArray>, WindowError> {
-        let Some(having) = &self.plan.having else { return Ok(None) };
+        let Some(having) = &self.plan.having else {
+            return Ok(None);
+        };
         let items = self.plan.group.len() + 2;
-        let columns = groups.columns().iter().chain(&projected[items..]).cloned().collect();
+        let columns = groups
+            .columns()
+            .iter()
+            .chain(&projected[items..])
+            .cloned()
+            .collect();
         let rows = RecordBatch::try_new(Arc::new(nullable(&self.plan.having_schema)), columns)?;
         let mut evaluated = evaluate_each(std::slice::from_ref(having), &rows);
         for (row, reason) in evaluated.failed {
             reasons[row].get_or_insert(reason);
         }
         let column = evaluated.columns.pop();
-        let mask = column.as_ref().and_then(|column| column.as_boolean_opt()).cloned();
-        Ok(Some(mask.ok_or_else(|| WindowError::Condition(having.sql.clone()))?))
+        let mask = column
+            .as_ref()
+            .and_then(|column| column.as_boolean_opt())
+            .cloned();
+        Ok(Some(mask.ok_or_else(|| {
+            WindowError::Condition(having.sql.clone())
+        })?))
     }
 
     /// Compares with what had been emitted; see the table above.
@@ -252,7 +323,12 @@ impl Emitter {
         let columns = converter.convert_rows(emitted.iter().map(|row| parser.parse(row)))?;
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
         let deletes = deletes.contains(&true).then(|| BooleanArray::from(deletes));
-        Ok(Chunk { rows, times, before, deletes })
+        Ok(Chunk {
+            rows,
+            times,
+            before,
+            deletes,
+        })
     }
 
     /// Groups that failed as rows of `<step>.failed`: of the input's columns, those the group is made of.
@@ -277,28 +353,48 @@ impl Emitter {
         }
         let places = UInt32Array::from_iter_values(failed.iter().map(|(at, _)| *at as u32));
         let groups = take_record_batch(groups, &places)?;
-        let mut columns: Vec<ArrayRef> =
-            self.plan.input.fields().iter().map(|field| new_null_array(field.data_type(), failed.len())).collect();
+        let mut columns: Vec<ArrayRef> = self
+            .plan
+            .input
+            .fields()
+            .iter()
+            .map(|field| new_null_array(field.data_type(), failed.len()))
+            .collect();
         for (at, group) in self.plan.group.iter().enumerate() {
             let column = (group.physical.as_ref() as &dyn std::any::Any).downcast_ref::<Column>();
             let place = column.and_then(|column| columns.get_mut(column.index()));
-            if let Some(place) = place.filter(|place| place.data_type() == groups.column(at).data_type()) {
+            if let Some(place) =
+                place.filter(|place| place.data_type() == groups.column(at).data_type())
+            {
                 *place = groups.column(at).clone();
             }
         }
-        columns.push(Arc::new(StringArray::from_iter_values(failed.iter().map(|(_, reason)| reason))));
+        columns.push(Arc::new(StringArray::from_iter_values(
+            failed.iter().map(|(_, reason)| reason),
+        )));
         let rows = RecordBatch::try_new(Arc::new(failed_schema(&self.plan.input)), columns)?;
-        let of = |value: fn(&Queued) -> Millis| failed.iter().map(|(at, _)| value(results[*at])).collect();
+        let of = |value: fn(&Queued) -> Millis| {
+            failed.iter().map(|(at, _)| value(results[*at])).collect()
+        };
         let times = of(|queued| queued.end.saturating_sub(1));
-        out.failed.push(Chunk { rows, times, before: of(|queued| queued.before), deletes: None });
+        out.failed.push(Chunk {
+            rows,
+            times,
+            before: of(|queued| queued.before),
+            deletes: None,
+        });
         Ok(())
     }
 
     /// Rows kept with their groups, as columns of the emitted schema; null where there is none.
     pub fn kept_rows(&self, store: &Store, slots: &[Slot]) -> Result<Vec<ArrayRef>, WindowError> {
-        let Some(converter) = &self.converter else { return Ok(Vec::new()) };
+        let Some(converter) = &self.converter else {
+            return Ok(Vec::new());
+        };
         let fields = self.schema.fields().iter();
-        let nulls: Vec<ArrayRef> = fields.map(|field| new_null_array(field.data_type(), 1)).collect();
+        let nulls: Vec<ArrayRef> = fields
+            .map(|field| new_null_array(field.data_type(), 1))
+            .collect();
         let nulls = converter.convert_columns(&nulls)?;
         let parser = converter.parser();
         let rows = slots.iter().map(|slot| match &store.group(*slot).emitted {
@@ -316,9 +412,15 @@ impl Emitter {
         columns: &[ArrayRef],
         present: &BooleanArray,
     ) -> Result<(), WindowError> {
-        let Some(converter) = &self.converter else { return Ok(()) };
+        let Some(converter) = &self.converter else {
+            return Ok(());
+        };
         let rows = converter.convert_columns(columns)?;
-        for (at, slot) in slots.iter().enumerate().filter(|(at, _)| is_true(present, *at)) {
+        for (at, slot) in slots
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| is_true(present, *at))
+        {
             store.group_mut(*slot).emitted = Some(rows.row(at).data().into());
         }
         Ok(())
@@ -341,18 +443,35 @@ struct Aggregated {
 }
 
 /// Rows of a step that emits each group once.
-fn plain(projected: &RecordBatch, results: &[&Queued], outcomes: &[Outcome]) -> Result<Chunk, WindowError> {
-    let rows = || outcomes.iter().zip(results).filter(|(outcome, _)| matches!(outcome, Outcome::Row(_)));
+fn plain(
+    projected: &RecordBatch,
+    results: &[&Queued],
+    outcomes: &[Outcome],
+) -> Result<Chunk, WindowError> {
+    let rows = || {
+        outcomes
+            .iter()
+            .zip(results)
+            .filter(|(outcome, _)| matches!(outcome, Outcome::Row(_)))
+    };
     Ok(Chunk {
         rows: projected.clone(),
-        times: rows().map(|(_, queued)| queued.end.saturating_sub(1)).collect(),
+        times: rows()
+            .map(|(_, queued)| queued.end.saturating_sub(1))
+            .collect(),
         before: rows().map(|(_, queued)| queued.before).collect(),
         deletes: None,
     })
 }
 
 fn nullable(schema: &Schema) -> Schema {
-    Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
+    Schema::new(
+        schema
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Group columns and window bounds as they are in `aggregated`, then the items as `having` names them.
@@ -360,7 +479,12 @@ fn emitted_schema(plan: &WindowPlan) -> Result<SchemaRef, WindowError> {
     let bounds = plan.group.len() + 2;
     let aggregated = plan.aggregated.fields();
     let items = plan.having_schema.fields().iter().skip(aggregated.len());
-    let fields: Vec<Arc<Field>> = aggregated.iter().take(bounds).chain(items).cloned().collect();
+    let fields: Vec<Arc<Field>> = aggregated
+        .iter()
+        .take(bounds)
+        .chain(items)
+        .cloned()
+        .collect();
     match fields.len() == plan.project.len() && aggregated.len() == bounds + plan.calls.len() {
         true => Ok(Arc::new(Schema::new(fields))),
         false => Err(WindowError::Plan(format!(

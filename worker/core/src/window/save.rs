@@ -24,28 +24,57 @@ impl WindowStep {
         let mut slots: Vec<Slot> = self.store.slots().collect();
         self.store.sort(&mut slots);
         let groups = || slots.iter().map(|slot| self.store.group(*slot));
-        let mut columns = self.keys.decode(groups().map(|group| self.store.key_bytes(group.key)))?;
-        columns.push(Arc::new(Int64Array::from_iter_values(groups().map(|group| group.start))));
-        columns.push(Arc::new(Int64Array::from_iter_values(groups().map(|group| group.end))));
-        columns.push(Arc::new(groups().map(|group| Some(group.changed)).collect::<BooleanArray>()));
-        columns.push(Arc::new(groups().map(|group| Some(group.emitted.is_some())).collect::<BooleanArray>()));
+        let mut columns = self
+            .keys
+            .decode(groups().map(|group| self.store.key_bytes(group.key)))?;
+        columns.push(Arc::new(Int64Array::from_iter_values(
+            groups().map(|group| group.start),
+        )));
+        columns.push(Arc::new(Int64Array::from_iter_values(
+            groups().map(|group| group.end),
+        )));
+        columns.push(Arc::new(
+            groups()
+                .map(|group| Some(group.changed))
+                .collect::<BooleanArray>(),
+        ));
+        columns.push(Arc::new(
+            groups()
+                .map(|group| Some(group.emitted.is_some()))
+                .collect::<BooleanArray>(),
+        ));
         columns.extend(self.emitter.kept_rows(&self.store, &slots)?);
         for accumulator in &self.accumulators {
             columns.extend(accumulator.save(&slots)?);
         }
-        Ok(vec![RecordBatch::try_new(self.state_schema(self.watermark, self.sequence), columns)?])
+        Ok(vec![RecordBatch::try_new(
+            self.state_schema(self.watermark, self.sequence),
+            columns,
+        )?])
     }
 
     /// Takes back what `save` gave, into a new step of the same plan: from then on it behaves as the saved one would have.
     pub fn load(&mut self, state: &[RecordBatch]) -> Result<(), WindowError> {
         let [state] = state else {
-            return Err(WindowError::State(format!("there are {} batches of it, not one", state.len())));
+            return Err(WindowError::State(format!(
+                "there are {} batches of it, not one",
+                state.len()
+            )));
         };
         let (watermark, sequence) = header(state)?;
         let expected = self.state_schema(watermark, sequence);
-        let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        let types = |schema: &Schema| {
+            schema
+                .fields()
+                .iter()
+                .map(|field| field.data_type().clone())
+                .collect::<Vec<_>>()
+        };
         if types(&expected) != types(&state.schema()) {
-            return Err(WindowError::State(format!("columns are {}, not {expected}", state.schema())));
+            return Err(WindowError::State(format!(
+                "columns are {}, not {expected}",
+                state.schema()
+            )));
         }
         if self.store.counts() != (0, 0) {
             return Err(WindowError::State("the step has state already".into()));
@@ -61,7 +90,12 @@ impl WindowStep {
         let mut column = 4;
         if self.updates {
             let rows = self.emitter.schema.fields().len();
-            self.emitter.restore_rows(&mut self.store, &slots, &rest[column..column + rows], rest[3].as_boolean())?;
+            self.emitter.restore_rows(
+                &mut self.store,
+                &slots,
+                &rest[column..column + rows],
+                rest[3].as_boolean(),
+            )?;
             column += rows;
         }
         for accumulator in &mut self.accumulators {
@@ -73,7 +107,12 @@ impl WindowStep {
         Ok(())
     }
 
-    fn restore_window(&mut self, key: &[u8], row: usize, columns: &[ArrayRef]) -> Result<Slot, WindowError> {
+    fn restore_window(
+        &mut self,
+        key: &[u8],
+        row: usize,
+        columns: &[ArrayRef],
+    ) -> Result<Slot, WindowError> {
         let wrong = |reason: &str| WindowError::State(format!("window {row}: {reason}"));
         if columns[..4].iter().any(|column| column.is_null(row)) {
             return Err(wrong("a bound or mark is missing"));
@@ -100,33 +139,64 @@ impl WindowStep {
 
     fn state_schema(&self, watermark: i64, sequence: u64) -> SchemaRef {
         let open = |field: &Arc<Field>, prefix: &str| {
-            Field::new(format!("{prefix}{}", field.name()), field.data_type().clone(), true)
+            Field::new(
+                format!("{prefix}{}", field.name()),
+                field.data_type().clone(),
+                true,
+            )
         };
-        let mut fields: Vec<Field> =
-            self.plan.aggregated.fields().iter().take(self.plan.group.len()).map(|field| open(field, "group.")).collect();
+        let mut fields: Vec<Field> = self
+            .plan
+            .aggregated
+            .fields()
+            .iter()
+            .take(self.plan.group.len())
+            .map(|field| open(field, "group."))
+            .collect();
         fields.push(Field::new("start", DataType::Int64, false));
         fields.push(Field::new("end", DataType::Int64, false));
         fields.push(Field::new("changed", DataType::Boolean, false));
         fields.push(Field::new("emitted", DataType::Boolean, false));
         if self.updates {
-            fields.extend(self.emitter.schema.fields().iter().map(|field| open(field, "emitted.")));
+            fields.extend(
+                self.emitter
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| open(field, "emitted.")),
+            );
         }
         for (call, accumulator) in self.accumulators.iter().enumerate() {
             let types = accumulator.state_types().into_iter().enumerate();
-            fields.extend(types.map(|(part, data_type)| Field::new(format!("call{call}.{part}"), data_type, true)));
+            fields.extend(types.map(|(part, data_type)| {
+                Field::new(format!("call{call}.{part}"), data_type, true)
+            }));
         }
-        let header = HashMap::from([(HEADER.to_string(), format!("{FORMAT} {watermark} {sequence}"))]);
+        let header = HashMap::from([(
+            HEADER.to_string(),
+            format!("{FORMAT} {watermark} {sequence}"),
+        )]);
         Arc::new(Schema::new_with_metadata(fields, header))
     }
 }
 
 fn header(state: &RecordBatch) -> Result<(i64, u64), WindowError> {
     let schema = state.schema();
-    let text = schema.metadata().get(HEADER).map(String::as_str).unwrap_or_default();
+    let text = schema
+        .metadata()
+        .get(HEADER)
+        .map(String::as_str)
+        .unwrap_or_default();
     let mut parts = text.split(' ');
     let parsed = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(FORMAT), Some(watermark), Some(sequence), None) => watermark.parse().ok().zip(sequence.parse().ok()),
+        (Some(FORMAT), Some(watermark), Some(sequence), None) => {
+            watermark.parse().ok().zip(sequence.parse().ok())
+        }
         _ => None,
     };
-    parsed.ok_or_else(|| WindowError::State(format!("its header is `{text}`, not `{FORMAT} <watermark> <rows read>`")))
+    parsed.ok_or_else(|| {
+        WindowError::State(format!(
+            "its header is `{text}`, not `{FORMAT} <watermark> <rows read>`"
+        ))
+    })
 }

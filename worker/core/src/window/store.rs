@@ -79,7 +79,9 @@ impl Store {
     #[inline]
     pub fn find_key(&self, bytes: &[u8]) -> Option<KeyId> {
         let keys = &self.keys;
-        self.table.find(hash(bytes), |id| *keys[*id as usize].bytes == *bytes).copied()
+        self.table
+            .find(hash(bytes), |id| *keys[*id as usize].bytes == *bytes)
+            .copied()
     }
 
     /// The key, interned where it is new. A new key must get a window (`hold`) before anything else happens.
@@ -87,7 +89,10 @@ impl Store {
     pub fn key(&mut self, bytes: &[u8]) -> KeyId {
         let hash = hash(bytes);
         let keys = &self.keys;
-        match self.table.find(hash, |id| *keys[*id as usize].bytes == *bytes) {
+        match self
+            .table
+            .find(hash, |id| *keys[*id as usize].bytes == *bytes)
+        {
             Some(id) => *id,
             None => self.intern(hash, bytes),
         }
@@ -95,7 +100,12 @@ impl Store {
 
     #[cold]
     fn intern(&mut self, hash: u64, bytes: &[u8]) -> KeyId {
-        let key = Key { bytes: bytes.into(), hash, uses: 0, windows: HeldList::new() };
+        let key = Key {
+            bytes: bytes.into(),
+            hash,
+            uses: 0,
+            windows: HeldList::new(),
+        };
         let id = match self.free_keys.pop() {
             Some(id) => {
                 self.keys[id as usize] = key;
@@ -107,7 +117,8 @@ impl Store {
             }
         };
         let keys = &self.keys;
-        self.table.insert_unique(hash, id, |id| keys[*id as usize].hash);
+        self.table
+            .insert_unique(hash, id, |id| keys[*id as usize].hash);
         id
     }
 
@@ -135,7 +146,10 @@ impl Store {
     /// A new window of the key at place `at` of its list, with no timer yet.
     pub fn hold(&mut self, key: KeyId, at: usize, start: Millis, end: Millis) -> Slot {
         let slot = self.free_slots.pop().unwrap_or(self.groups.len() as Slot);
-        let timer = self.groups.get(slot as usize).map_or(0, |group| group.timer);
+        let timer = self
+            .groups
+            .get(slot as usize)
+            .map_or(0, |group| group.timer);
         let group = Group {
             key,
             start,
@@ -161,7 +175,11 @@ impl Store {
     pub fn resize(&mut self, slot: Slot, start: Millis, end: Millis) {
         let group = &mut self.groups[slot as usize];
         (group.start, group.end) = (start, end);
-        if let Some(held) = self.keys[group.key as usize].windows.iter_mut().find(|held| held.slot == slot) {
+        if let Some(held) = self.keys[group.key as usize]
+            .windows
+            .iter_mut()
+            .find(|held| held.slot == slot)
+        {
             (held.start, held.end) = (start, end);
         }
     }
@@ -171,7 +189,9 @@ impl Store {
         let group = &mut self.groups[slot as usize];
         if std::mem::take(&mut group.held) {
             group.timer = group.timer.wrapping_add(1);
-            self.keys[group.key as usize].windows.retain(|held| held.slot != slot);
+            self.keys[group.key as usize]
+                .windows
+                .retain(|held| held.slot != slot);
         }
     }
 
@@ -210,7 +230,13 @@ impl Store {
         while let Some(entry) = self.timers.first_entry().filter(|entry| *entry.key() <= w) {
             let groups = &self.groups;
             let valid = |(slot, timer): &(Slot, u32)| groups[*slot as usize].timer == *timer;
-            due.extend(entry.remove().into_iter().filter(valid).map(|(slot, _)| slot));
+            due.extend(
+                entry
+                    .remove()
+                    .into_iter()
+                    .filter(valid)
+                    .map(|(slot, _)| slot),
+            );
         }
     }
 
@@ -221,7 +247,10 @@ impl Store {
 
     /// Windows held, and keys.
     pub fn counts(&self) -> (usize, usize) {
-        (self.groups.len() - self.free_slots.len(), self.keys.len() - self.free_keys.len())
+        (
+            self.groups.len() - self.free_slots.len(),
+            self.keys.len() - self.free_keys.len(),
+        )
     }
 
     /// All windows held.
@@ -239,31 +268,51 @@ impl Store {
                 (group.end, word(self.key_bytes(group.key), shared), *slot)
             })
             .collect();
-        order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| self.by_key(a.2, b.2)));
+        order.sort_unstable_by(|a, b| {
+            (a.0, a.1)
+                .cmp(&(b.0, b.1))
+                .then_with(|| self.by_key(a.2, b.2))
+        });
         slots.clear();
         slots.extend(order.into_iter().map(|(_, _, slot)| slot));
     }
 
     fn by_key(&self, a: Slot, b: Slot) -> std::cmp::Ordering {
         let (a, b) = (self.group(a), self.group(b));
-        self.key_bytes(a.key).cmp(self.key_bytes(b.key)).then(a.start.cmp(&b.start))
+        self.key_bytes(a.key)
+            .cmp(self.key_bytes(b.key))
+            .then(a.start.cmp(&b.start))
     }
 
     /// Length of what all keys begin with: behind it a few bytes tell most keys apart.
     fn shared_prefix(&self, slots: &[Slot]) -> usize {
         let key = |slot: Slot| self.key_bytes(self.group(slot).key);
-        let Some((first, rest)) = slots.split_first() else { return 0 };
+        let Some((first, rest)) = slots.split_first() else {
+            return 0;
+        };
         let first = key(*first);
         rest.iter().fold(first.len(), |shared, slot| {
-            let same = first[..shared].iter().zip(key(*slot)).take_while(|(a, b)| a == b);
+            let same = first[..shared]
+                .iter()
+                .zip(key(*slot))
+                .take_while(|(a, b)| a == b);
             same.count()
         })
     }
 
     /// Estimate of the memory in use, accumulators aside.
     pub fn bytes(&self) -> usize {
-        let keys: usize = self.keys.iter().map(|key| key.bytes.len() + spilled(&key.windows)).sum();
-        let rows: usize = self.groups.iter().flat_map(|group| &group.emitted).map(|row| row.len()).sum();
+        let keys: usize = self
+            .keys
+            .iter()
+            .map(|key| key.bytes.len() + spilled(&key.windows))
+            .sum();
+        let rows: usize = self
+            .groups
+            .iter()
+            .flat_map(|group| &group.emitted)
+            .map(|row| row.len())
+            .sum();
         keys + rows
             + self.keys.capacity() * size_of::<Key>()
             + self.groups.capacity() * (size_of::<Group>() + size_of::<(Slot, u32)>())
@@ -272,7 +321,11 @@ impl Store {
 }
 
 fn spilled(windows: &HeldList) -> usize {
-    if windows.spilled() { windows.capacity() * size_of::<Held>() } else { 0 }
+    if windows.spilled() {
+        windows.capacity() * size_of::<Held>()
+    } else {
+        0
+    }
 }
 
 /// Eight bytes of a key from `from` on, as a number that compares as they do; a shorter key compares as if zeros followed.

@@ -9,14 +9,23 @@ use super::*;
 use crate::chunk::W_END;
 use crate::plan::AggregateFunction::*;
 
-const TUMBLING: WindowKind = WindowKind::Tumbling { size: 10, offset: 0 };
+const TUMBLING: WindowKind = WindowKind::Tumbling {
+    size: 10,
+    offset: 0,
+};
 
 #[test]
 fn a_window_fires_when_w_reaches_its_end() {
     let mut bench = Bench::new(counting(TUMBLING));
-    assert_eq!(bench.rows(&[row(1, "a"), row(3, "b").w(1), row(9, "a").w(3)]), []);
+    assert_eq!(
+        bench.rows(&[row(1, "a"), row(3, "b").w(1), row(9, "a").w(3)]),
+        []
+    );
     assert_eq!(bench.advance(9), []);
-    assert_eq!(bench.advance(10), ["a [0, 10) 2 @9 before 9", "b [0, 10) 1 @9 before 9"]);
+    assert_eq!(
+        bench.advance(10),
+        ["a [0, 10) 2 @9 before 9", "b [0, 10) 1 @9 before 9"]
+    );
     assert_eq!(bench.advance(W_END), []);
 }
 
@@ -24,7 +33,12 @@ fn a_window_fires_when_w_reaches_its_end() {
 fn a_row_is_judged_against_the_w_that_rows_before_it_made() {
     let mut bench = Bench::new(counting(TUMBLING));
     // The row at 12 makes W 12: the next one is late, whatever the chunks are.
-    let out = bench.rows(&[row(5, "a"), row(12, "a").w(5), row(6, "a").w(12), row(13, "a").w(12)]);
+    let out = bench.rows(&[
+        row(5, "a"),
+        row(12, "a").w(5),
+        row(6, "a").w(12),
+        row(13, "a").w(12),
+    ]);
     assert_eq!(out, ["a [0, 10) 1 @9 before 5", "late 6 before 12"]);
     assert_eq!(bench.advance(W_END), ["a [10, 20) 2 @19 before 12"]);
     assert_eq!(bench.late, 1);
@@ -33,7 +47,15 @@ fn a_row_is_judged_against_the_w_that_rows_before_it_made() {
 #[test]
 fn windows_that_fire_together_come_out_by_end_then_key_with_nulls_first() {
     let mut bench = Bench::new(counting(TUMBLING));
-    bench.rows(&[row(15, "a"), row(1, "b"), row(2, "B"), row(3, "é"), row(4, ""), null_key(5), row(16, "aa")]);
+    bench.rows(&[
+        row(15, "a"),
+        row(1, "b"),
+        row(2, "B"),
+        row(3, "é"),
+        row(4, ""),
+        null_key(5),
+        row(16, "aa"),
+    ]);
     assert_eq!(
         bench.advance(30),
         [
@@ -50,18 +72,32 @@ fn windows_that_fire_together_come_out_by_end_then_key_with_nulls_first() {
 
 #[test]
 fn each_row_goes_out_with_the_w_from_before_the_move_that_released_it() {
-    let mut bench = Bench::new(counting(WindowKind::Sliding { size: 20, slide: 10, offset: 0 }));
+    let mut bench = Bench::new(counting(WindowKind::Sliding {
+        size: 20,
+        slide: 10,
+        offset: 0,
+    }));
     let out = bench.rows(&[row(5, "a"), row(12, "a").w(5), row(25, "a").w(12)]);
     assert_eq!(out, ["a [-10, 10) 1 @9 before 5"]);
     assert_eq!(bench.advance(25), ["a [0, 20) 2 @19 before 12"]);
-    assert_eq!(bench.advance(W_END), ["a [10, 30) 2 @29 before 25", "a [20, 40) 1 @39 before 25"]);
+    assert_eq!(
+        bench.advance(W_END),
+        ["a [10, 30) 2 @29 before 25", "a [20, 40) 1 @39 before 25"]
+    );
 }
 
 #[test]
 fn a_row_late_for_some_windows_only_is_counted_in_the_others() {
-    let mut bench = Bench::new(counting(WindowKind::Sliding { size: 20, slide: 10, offset: 0 }));
+    let mut bench = Bench::new(counting(WindowKind::Sliding {
+        size: 20,
+        slide: 10,
+        offset: 0,
+    }));
     assert_eq!(bench.rows(&[row(5, "a").w(12)]), []);
-    assert_eq!(bench.rows(&[row(5, "a").w(20)]), ["a [0, 20) 1 @19 before 12", "late 5 before 20"]);
+    assert_eq!(
+        bench.rows(&[row(5, "a").w(20)]),
+        ["a [0, 20) 1 @19 before 12", "late 5 before 20"]
+    );
 }
 
 #[test]
@@ -84,8 +120,14 @@ fn within_the_lateness_a_changed_window_goes_out_again_at_the_epochs_end() {
     bench.rows(&[row(1, "a"), row(2, "b")]);
     assert_eq!(bench.advance(10).len(), 2);
     assert_eq!(bench.end_epoch(), []);
-    assert_eq!(bench.rows(&[row(3, "b").w(10), row(4, "b").w(11), row(5, "c").w(19)]), []);
-    assert_eq!(bench.end_epoch(), ["b [0, 10) 3 @9 before 19", "c [0, 10) 1 @9 before 19"]);
+    assert_eq!(
+        bench.rows(&[row(3, "b").w(10), row(4, "b").w(11), row(5, "c").w(19)]),
+        []
+    );
+    assert_eq!(
+        bench.end_epoch(),
+        ["b [0, 10) 3 @9 before 19", "c [0, 10) 1 @9 before 19"]
+    );
     assert_eq!(bench.end_epoch(), []);
     // A change goes out before the window is gone, also when the epoch has not ended.
     assert_eq!(bench.rows(&[row(3, "a").w(19)]), []);
@@ -122,12 +164,21 @@ fn a_row_that_would_be_the_same_is_not_emitted_again() {
 
 #[test]
 fn open_windows_with_changes_go_out_when_w_crosses_a_multiple_of_emit_every() {
-    let mut bench = Bench::new(counting(WindowKind::Tumbling { size: 100, offset: 0 }).emit_every(10));
+    let mut bench = Bench::new(
+        counting(WindowKind::Tumbling {
+            size: 100,
+            offset: 0,
+        })
+        .emit_every(10),
+    );
     // Coming from the start is no crossing.
     assert_eq!(bench.rows(&[row(1, "b"), row(3, "a").w(1)]), []);
     assert_eq!(bench.advance(9), []);
     assert_eq!(bench.end_epoch(), []);
-    assert_eq!(bench.advance(10), ["a [0, 100) 1 @99 before 9", "b [0, 100) 1 @99 before 9"]);
+    assert_eq!(
+        bench.advance(10),
+        ["a [0, 100) 1 @99 before 9", "b [0, 100) 1 @99 before 9"]
+    );
     assert_eq!(bench.advance(20), []);
     assert_eq!(bench.rows(&[row(25, "a").w(20), row(37, "a").w(25)]), []);
     assert_eq!(bench.advance(37), ["a [0, 100) 3 @99 before 25"]);
@@ -142,24 +193,43 @@ fn rows_of_a_session_are_at_most_gap_apart_inclusive() {
     bench.rows(&[row(0, "a"), row(10, "a"), row(21, "a"), row(5, "b")]);
     assert_eq!(
         bench.advance(W_END),
-        ["b [5, 15) 1 @14 before start", "a [0, 20) 2 @19 before start", "a [21, 31) 1 @30 before start"]
+        [
+            "b [5, 15) 1 @14 before start",
+            "a [0, 20) 2 @19 before start",
+            "a [21, 31) 1 @30 before start"
+        ]
     );
 }
 
 #[test]
 fn a_row_between_two_sessions_joins_them() {
-    let calls = vec![call(Count, None), call(Sum, Some("n")), call(ArrayAgg { limit: 3 }, Some("n"))];
+    let calls = vec![
+        call(Count, None),
+        call(Sum, Some("n")),
+        call(ArrayAgg { limit: 3 }, Some("n")),
+    ];
     let mut bench = Bench::new(plan(WindowKind::Session { gap: 10 }, calls));
-    bench.rows(&[row(20, "a").n(1), row(0, "a").n(2), row(20, "a").n(3), row(10, "a").n(4)]);
+    bench.rows(&[
+        row(20, "a").n(1),
+        row(0, "a").n(2),
+        row(20, "a").n(3),
+        row(10, "a").n(4),
+    ]);
     assert_eq!(bench.step.counters().windows, 1);
-    assert_eq!(bench.advance(W_END), ["a [0, 30) 4 10 [1, 2, 3] @29 before start"]);
+    assert_eq!(
+        bench.advance(W_END),
+        ["a [0, 30) 4 10 [1, 2, 3] @29 before start"]
+    );
 }
 
 #[test]
 fn a_session_row_is_late_if_the_merged_session_is() {
     let mut bench = Bench::new(counting(WindowKind::Session { gap: 10 }));
     // Alone, a row at 15 would be late at W 25; with the kept session [20, 30) it is not.
-    assert_eq!(bench.rows(&[row(20, "a"), row(15, "a").w(25), row(15, "b").w(25)]), ["late 15 before 25"]);
+    assert_eq!(
+        bench.rows(&[row(20, "a"), row(15, "a").w(25), row(15, "b").w(25)]),
+        ["late 15 before 25"]
+    );
     assert_eq!(bench.advance(W_END), ["a [15, 30) 2 @29 before 25"]);
 }
 
@@ -167,17 +237,29 @@ fn a_session_row_is_late_if_the_merged_session_is() {
 fn an_emitted_session_that_grows_is_withdrawn_and_emitted_anew() {
     let mut bench = Bench::new(counting(WindowKind::Session { gap: 10 }).lateness(100));
     bench.rows(&[row(0, "a"), row(30, "a")]);
-    assert_eq!(bench.advance(40), ["a [0, 10) 1 @9 before start", "a [30, 40) 1 @39 before start"]);
+    assert_eq!(
+        bench.advance(40),
+        [
+            "a [0, 10) 1 @9 before start",
+            "a [30, 40) 1 @39 before start"
+        ]
+    );
     // Within its bounds: emitted again.
     assert_eq!(bench.rows(&[row(0, "a").w(40)]), []);
     assert_eq!(bench.end_epoch(), ["a [0, 10) 2 @9 before 40"]);
     // Other bounds, fired still.
-    assert_eq!(bench.rows(&[row(10, "a").w(40)]), ["delete a [0, 10) 2 @9 before 40"]);
+    assert_eq!(
+        bench.rows(&[row(10, "a").w(40)]),
+        ["delete a [0, 10) 2 @9 before 40"]
+    );
     assert_eq!(bench.end_epoch(), ["a [0, 20) 3 @19 before 40"]);
     // Joins two.
     assert_eq!(
         bench.rows(&[row(20, "a").w(40)]),
-        ["delete a [30, 40) 1 @39 before 40", "delete a [0, 20) 3 @19 before 40"]
+        [
+            "delete a [30, 40) 1 @39 before 40",
+            "delete a [0, 20) 3 @19 before 40"
+        ]
     );
     // Open again: goes out when it fires.
     assert_eq!(bench.rows(&[row(40, "a").w(45)]), []);
@@ -203,18 +285,38 @@ fn where_drops_rows_before_they_can_be_late_or_fail() {
 
 #[test]
 fn a_row_that_fails_changes_nothing() {
-    let mut bench = Bench::new(plan(TUMBLING, vec![call(Count, None), call(Sum, Some("10 / n"))]));
-    let out = bench.rows(&[row(1, "a").n(5), row(2, "a").n(0), row(3, "a").n(10), row(4, "b").n(0)]);
-    assert_eq!(out, ["failed 2 a DivisionByZero: 10 / n", "failed 4 b DivisionByZero: 10 / n"]);
+    let mut bench = Bench::new(plan(
+        TUMBLING,
+        vec![call(Count, None), call(Sum, Some("10 / n"))],
+    ));
+    let out = bench.rows(&[
+        row(1, "a").n(5),
+        row(2, "a").n(0),
+        row(3, "a").n(10),
+        row(4, "b").n(0),
+    ]);
+    assert_eq!(
+        out,
+        [
+            "failed 2 a DivisionByZero: 10 / n",
+            "failed 4 b DivisionByZero: 10 / n"
+        ]
+    );
     assert_eq!(bench.advance(10), ["a [0, 10) 2 3 @9 before start"]);
     assert_eq!(bench.failed, 2);
 }
 
 #[test]
 fn a_filtered_call_does_not_look_at_the_rows_it_leaves_out() {
-    let filtered = AggregateCall { filter: Some(n_above(0)), ..call(Sum, Some("10 / n")) };
+    let filtered = AggregateCall {
+        filter: Some(n_above(0)),
+        ..call(Sum, Some("10 / n"))
+    };
     let mut bench = Bench::new(plan(TUMBLING, vec![call(Count, None), filtered]));
-    assert_eq!(bench.rows(&[row(1, "a").n(5), row(2, "a").n(0), row(3, "a").without_n()]), []);
+    assert_eq!(
+        bench.rows(&[row(1, "a").n(5), row(2, "a").n(0), row(3, "a").without_n()]),
+        []
+    );
     assert_eq!(bench.advance(10), ["a [0, 10) 3 2 @9 before start"]);
 }
 
@@ -233,7 +335,10 @@ fn a_sum_that_does_not_fit_fails_and_never_wraps() {
         ]
     );
     bench.rows(&[row(1, "a").n(-2).w(10)]);
-    assert_eq!(bench.end_epoch(), ["a [0, 10) 9223372036854775806 @9 before 10"]);
+    assert_eq!(
+        bench.end_epoch(),
+        ["a [0, 10) 9223372036854775806 @9 before 10"]
+    );
 }
 
 #[test]
@@ -249,8 +354,14 @@ fn times_whose_window_cannot_be_told_fail() {
     assert_eq!(bench.rows(&[row(i64::MIN, "a")]).len(), 1);
     // The latest window that can be told is kept until the end of input, whatever the lateness.
     let mut bench = Bench::new(counting(TUMBLING).lateness(i64::MAX));
-    assert_eq!(bench.rows(&[row(i64::MAX - 20, "a"), row(-20, "a").w(i64::MAX - 30)]), []);
-    assert_eq!(bench.end_epoch(), ["a [-20, -10) 1 @-11 before 9223372036854775777"]);
+    assert_eq!(
+        bench.rows(&[row(i64::MAX - 20, "a"), row(-20, "a").w(i64::MAX - 30)]),
+        []
+    );
+    assert_eq!(
+        bench.end_epoch(),
+        ["a [-20, -10) 1 @-11 before 9223372036854775777"]
+    );
     assert_eq!(bench.advance(W_END).len(), 1);
     assert_eq!(bench.step.counters().windows, 0);
 }
@@ -284,14 +395,21 @@ fn state_of_another_shape_is_refused() {
     for wrong in [
         load(counting(TUMBLING), &saved),
         load(counting(TUMBLING).lateness(10).ungrouped(), &saved),
-        load(plan(TUMBLING, vec![call(Max, Some("n"))]).lateness(10), &saved),
+        load(
+            plan(TUMBLING, vec![call(Max, Some("n"))]).lateness(10),
+            &saved,
+        ),
         load(counting(TUMBLING).lateness(10), &[]),
-        load(counting(TUMBLING).lateness(10), &[saved[0].slice(0, 1), saved[0].slice(1, 1)]),
+        load(
+            counting(TUMBLING).lateness(10),
+            &[saved[0].slice(0, 1), saved[0].slice(1, 1)],
+        ),
     ] {
         let message = wrong.expect_err("refused");
         assert!(message.starts_with("saved windows do not fit"), "{message}");
     }
-    let twice = arrow::compute::concat_batches(&saved[0].schema(), [&saved[0], &saved[0]]).expect("one batch");
+    let twice = arrow::compute::concat_batches(&saved[0].schema(), [&saved[0], &saved[0]])
+        .expect("one batch");
     let message = load(counting(TUMBLING).lateness(10), &[twice]).expect_err("refused");
     assert!(message.contains("it is there twice"), "{message}");
 }

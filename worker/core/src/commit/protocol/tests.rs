@@ -53,6 +53,7 @@ fn record(kind: RecordKind, term: u64, epoch: u64) -> JournalRecord {
         positions: BTreeMap::from([("events/0".into(), epoch as i64)]),
         watermarks: BTreeMap::new(),
         idle_advances: BTreeMap::new(),
+        idle: Vec::new(),
         ended: Vec::new(),
         applied: BTreeMap::new(),
         checkpoints: Vec::new(),

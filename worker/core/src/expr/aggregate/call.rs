@@ -13,7 +13,8 @@
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
 use datafusion_sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, UnaryOperator, Value,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArguments, UnaryOperator, Value,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
@@ -32,17 +33,35 @@ const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: usize = 100_000;
 
 /// Plans a call of an aggregate function over rows of `input`.
-pub(super) fn plan(function: &Function, text: Text<'_>, input: &Schema) -> Result<AggregateCall, Vec<Problem>> {
-    let (name, span) = function_name(function).unwrap_or_else(|| (function.name.to_string(), Span::empty()));
-    let call = Call { name: &name, span, text, input };
+pub(super) fn plan(
+    function: &Function,
+    text: Text<'_>,
+    input: &Schema,
+) -> Result<AggregateCall, Vec<Problem>> {
+    let (name, span) =
+        function_name(function).unwrap_or_else(|| (function.name.to_string(), Span::empty()));
+    let call = Call {
+        name: &name,
+        span,
+        text,
+        input,
+    };
     let arguments = call.arguments(function).map_err(|problem| vec![problem])?;
     let filter = match &function.filter {
         Some(filter) => Some(call.condition(filter)?),
         None => None,
     };
     let (function, argument) = call.function(arguments)?;
-    let (data_type, nullable) = call.result(&function, argument.as_ref()).map_err(|problem| vec![problem])?;
-    Ok(AggregateCall { function, argument, filter, data_type, nullable })
+    let (data_type, nullable) = call
+        .result(&function, argument.as_ref())
+        .map_err(|problem| vec![problem])?;
+    Ok(AggregateCall {
+        function,
+        argument,
+        filter,
+        data_type,
+        nullable,
+    })
 }
 
 struct Call<'a> {
@@ -57,7 +76,8 @@ type Argument = Option<Expr>;
 
 impl Call<'_> {
     fn problem(&self, message: impl AsRef<str>) -> Problem {
-        self.text.problem_at(self.span, format!("`{}`: {}", self.name, message.as_ref()))
+        self.text
+            .problem_at(self.span, format!("`{}`: {}", self.name, message.as_ref()))
     }
 
     /// The arguments; those of `f(q) WITHIN GROUP (ORDER BY x)` as `x, q`.
@@ -66,10 +86,14 @@ impl Call<'_> {
             return Err(self.problem("arguments in parentheses are missing"));
         };
         if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-            return Err(self.problem("DISTINCT is not available").hint("approx_distinct(x) counts distinct values"));
+            return Err(self
+                .problem("DISTINCT is not available")
+                .hint("approx_distinct(x) counts distinct values"));
         }
         if function.null_treatment.is_some() {
-            return Err(self.problem("nulls are always left out; IGNORE NULLS and RESPECT NULLS are not available"));
+            return Err(self.problem(
+                "nulls are always left out; IGNORE NULLS and RESPECT NULLS are not available",
+            ));
         }
         if let Some(clause) = list.clauses.first() {
             return Err(match clause {
@@ -79,10 +103,16 @@ impl Call<'_> {
                 other => self.problem(format!("`{other}` is not available")),
             });
         }
-        let mut arguments = list.args.iter().map(|argument| self.argument(argument)).collect::<Result<Vec<_>, _>>()?;
+        let mut arguments = list
+            .args
+            .iter()
+            .map(|argument| self.argument(argument))
+            .collect::<Result<Vec<_>, _>>()?;
         match function.within_group.as_slice() {
             [] => {}
-            [order] if self.name == "approx_percentile_cont" && order.options.asc != Some(false) => {
+            [order]
+                if self.name == "approx_percentile_cont" && order.options.asc != Some(false) =>
+            {
                 arguments.insert(0, Some(order.expr.clone()));
             }
             _ if self.name == "approx_percentile_cont" => {
@@ -107,12 +137,18 @@ impl Call<'_> {
 
     fn compile(&self, expr: Expr) -> Result<Compiled, Vec<Problem>> {
         if contains_aggregate(&expr) {
-            return Err(vec![self.problem("an aggregate function inside another").hint("compute the inner one in a step before")]);
+            return Err(vec![
+                self.problem("an aggregate function inside another")
+                    .hint("compute the inner one in a step before"),
+            ]);
         }
         checked(expr, self.text, self.input, &Scope::of(self.input))
     }
 
-    fn function(&self, arguments: Vec<Argument>) -> Result<(AggregateFunction, Option<Compiled>), Vec<Problem>> {
+    fn function(
+        &self,
+        arguments: Vec<Argument>,
+    ) -> Result<(AggregateFunction, Option<Compiled>), Vec<Problem>> {
         let mut arguments = arguments.into_iter();
         let (first, second) = (arguments.next(), arguments.next());
         let usage = |usage: &str| vec![self.problem(format!("write `{usage}`"))];
@@ -130,8 +166,12 @@ impl Call<'_> {
             ("approx_distinct", None) => AggregateFunction::ApproxDistinct,
             ("first_value", None) => AggregateFunction::FirstValue,
             ("last_value", None) => AggregateFunction::LastValue,
-            ("array_agg", None) => AggregateFunction::ArrayAgg { limit: DEFAULT_LIMIT },
-            ("array_agg", Some(Some(limit))) => AggregateFunction::ArrayAgg { limit: self.limit(limit).map_err(one)? },
+            ("array_agg", None) => AggregateFunction::ArrayAgg {
+                limit: DEFAULT_LIMIT,
+            },
+            ("array_agg", Some(Some(limit))) => AggregateFunction::ArrayAgg {
+                limit: self.limit(limit).map_err(one)?,
+            },
             ("approx_percentile_cont", Some(Some(quantile))) => {
                 AggregateFunction::ApproxPercentile(self.quantile(quantile).map_err(one)?)
             }
@@ -161,34 +201,58 @@ impl Call<'_> {
     }
 
     fn limit(&self, expr: &Expr) -> Result<usize, Problem> {
-        let limit = number(expr).and_then(|text| text.parse().ok()).filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        limit.ok_or_else(|| self.problem(format!("the limit is a whole number from 1 to {MAX_LIMIT}, not `{expr}`")))
+        let limit = number(expr)
+            .and_then(|text| text.parse().ok())
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| {
+            self.problem(format!(
+                "the limit is a whole number from 1 to {MAX_LIMIT}, not `{expr}`"
+            ))
+        })
     }
 
     fn quantile(&self, expr: &Expr) -> Result<f64, Problem> {
-        let quantile = number(expr).and_then(|text| text.parse().ok()).filter(|quantile| (0.0..=1.0).contains(quantile));
-        quantile.ok_or_else(|| self.problem(format!("the quantile is a number from 0 to 1, such as 0.95, not `{expr}`")))
+        let quantile = number(expr)
+            .and_then(|text| text.parse().ok())
+            .filter(|quantile| (0.0..=1.0).contains(quantile));
+        quantile.ok_or_else(|| {
+            self.problem(format!(
+                "the quantile is a number from 0 to 1, such as 0.95, not `{expr}`"
+            ))
+        })
     }
 
     /// Type and nullability of the result.
-    fn result(&self, function: &AggregateFunction, argument: Option<&Compiled>) -> Result<(DataType, bool), Problem> {
+    fn result(
+        &self,
+        function: &AggregateFunction,
+        argument: Option<&Compiled>,
+    ) -> Result<(DataType, bool), Problem> {
         use AggregateFunction::*;
-        let Some(given) = argument.map(|argument| &argument.data_type) else { return Ok((DataType::Int64, false)) };
-        let number = matches!(given, DataType::Int64 | DataType::Float64 | DataType::Decimal128(..));
+        let Some(given) = argument.map(|argument| &argument.data_type) else {
+            return Ok((DataType::Int64, false));
+        };
+        let number = matches!(
+            given,
+            DataType::Int64 | DataType::Float64 | DataType::Decimal128(..)
+        );
         match function {
             Count => Ok((DataType::Int64, false)),
             ApproxDistinct if is_plain(given) => Ok((DataType::Int64, false)),
             Sum if number => Ok(match given {
-                DataType::Decimal128(_, scale) => (DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale), true),
+                DataType::Decimal128(_, scale) => {
+                    (DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale), true)
+                }
                 other => (other.clone(), true),
             }),
             Avg | Stddev | ApproxPercentile(_) if number => Ok((DataType::Float64, true)),
             Min | Max if is_plain(given) && *given != DataType::Binary => Ok((given.clone(), true)),
             FirstValue | LastValue if is_plain(given) => Ok((given.clone(), true)),
             ArrayAgg { .. } if is_plain(given) => Ok((list_of(given.clone()), true)),
-            Sum | Avg | Stddev | ApproxPercentile(_) => {
-                Err(self.problem(format!("it takes numbers, and this is a {}", type_name(given))))
-            }
+            Sum | Avg | Stddev | ApproxPercentile(_) => Err(self.problem(format!(
+                "it takes numbers, and this is a {}",
+                type_name(given)
+            ))),
             _ => Err(self.problem(format!("it does not take a {}", type_name(given)))),
         }
     }
@@ -201,7 +265,10 @@ fn number(expr: &Expr) -> Option<String> {
             Value::Number(text, _) => Some(text.to_string()),
             _ => None,
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => number(expr).map(|text| format!("-{text}")),
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => number(expr).map(|text| format!("-{text}")),
         _ => None,
     }
 }
@@ -209,7 +276,9 @@ fn number(expr: &Expr) -> Option<String> {
 fn contains_aggregate(expr: &Expr) -> bool {
     use std::ops::ControlFlow;
     let found = datafusion_sql::sqlparser::ast::visit_expressions(expr, |expr| match expr {
-        Expr::Function(function) if is_aggregate(function) && function.over.is_none() => ControlFlow::Break(()),
+        Expr::Function(function) if is_aggregate(function) && function.over.is_none() => {
+            ControlFlow::Break(())
+        }
         _ => ControlFlow::Continue(()),
     });
     found.is_break()

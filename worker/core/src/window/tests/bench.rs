@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::ScalarValue;
@@ -34,11 +36,19 @@ pub struct Row {
 }
 
 pub fn row(time: Millis, key: &str) -> Row {
-    Row { time, before: W_START, key: Some(key.into()), n: Some(1) }
+    Row {
+        time,
+        before: W_START,
+        key: Some(key.into()),
+        n: Some(1),
+    }
 }
 
 pub fn null_key(time: Millis) -> Row {
-    Row { key: None, ..row(time, "") }
+    Row {
+        key: None,
+        ..row(time, "")
+    }
 }
 
 impl Row {
@@ -58,17 +68,31 @@ impl Row {
 pub fn chunk(rows: &[Row]) -> Chunk {
     let times = || rows.iter().map(|row| row.time);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(rows.iter().map(|row| row.key.as_deref()).collect::<StringArray>()),
+        Arc::new(
+            rows.iter()
+                .map(|row| row.key.as_deref())
+                .collect::<StringArray>(),
+        ),
         Arc::new(rows.iter().map(|row| row.n).collect::<Int64Array>()),
         Arc::new(TimestampMillisecondArray::from_iter_values(times())),
     ];
     let rows_before = rows.iter().map(|row| row.before).collect();
     let rows = RecordBatch::try_new(input_schema(), columns).expect("columns fit the schema");
-    Chunk { rows, times: times().collect(), before: rows_before, deletes: None }
+    Chunk {
+        rows,
+        times: times().collect(),
+        before: rows_before,
+        deletes: None,
+    }
 }
 
 fn compiled(physical: Arc<dyn PhysicalExpr>, data_type: DataType, sql: &str) -> Compiled {
-    Compiled { physical, data_type, nullable: true, sql: sql.into() }
+    Compiled {
+        physical,
+        data_type,
+        nullable: true,
+        sql: sql.into(),
+    }
 }
 
 fn column(name: &str, schema: &Schema) -> Arc<dyn PhysicalExpr> {
@@ -99,16 +123,27 @@ fn argument(sql: &str) -> Compiled {
 /// A call over a column, or over `10 / n`.
 pub fn call(function: AggregateFunction, sql: Option<&str>) -> AggregateCall {
     let argument = sql.map(argument);
-    let given = argument.as_ref().map_or(DataType::Int64, |argument| argument.data_type.clone());
+    let given = argument
+        .as_ref()
+        .map_or(DataType::Int64, |argument| argument.data_type.clone());
     let (data_type, nullable) = match &function {
         AggregateFunction::Count | AggregateFunction::ApproxDistinct => (DataType::Int64, false),
-        AggregateFunction::ArrayAgg { .. } => (DataType::List(Arc::new(Field::new_list_field(given, true))), true),
-        AggregateFunction::Avg | AggregateFunction::Stddev | AggregateFunction::ApproxPercentile(_) => {
-            (DataType::Float64, true)
-        }
+        AggregateFunction::ArrayAgg { .. } => (
+            DataType::List(Arc::new(Field::new_list_field(given, true))),
+            true,
+        ),
+        AggregateFunction::Avg
+        | AggregateFunction::Stddev
+        | AggregateFunction::ApproxPercentile(_) => (DataType::Float64, true),
         _ => (given, true),
     };
-    AggregateCall { function, argument, filter: None, data_type, nullable }
+    AggregateCall {
+        function,
+        argument,
+        filter: None,
+        data_type,
+        nullable,
+    }
 }
 
 /// A plan that groups by `k` and emits every call.
@@ -147,18 +182,33 @@ pub fn counting(kind: WindowKind) -> Planned {
 impl Planned {
     fn projected(mut self) -> Self {
         let plan = &mut self.0;
-        let groups = plan.group.iter().map(|group| Field::new(&group.sql, group.data_type.clone(), true));
+        let groups = plan
+            .group
+            .iter()
+            .map(|group| Field::new(&group.sql, group.data_type.clone(), true));
         let bounds = ["window_start", "window_end"].map(|name| Field::new(name, TIMESTAMP, false));
         let calls = |prefix: &str| {
             let of_call = plan.calls.iter().enumerate();
-            let field = of_call.map(|(at, call)| Field::new(format!("{prefix}{at}"), call.data_type.clone(), call.nullable));
+            let field = of_call.map(|(at, call)| {
+                Field::new(
+                    format!("{prefix}{at}"),
+                    call.data_type.clone(),
+                    call.nullable,
+                )
+            });
             field.collect::<Vec<_>>()
         };
         let aggregated = groups.chain(bounds).chain(calls("#")).collect::<Vec<_>>();
-        let having = aggregated.iter().cloned().chain(calls("c")).collect::<Vec<_>>();
+        let having = aggregated
+            .iter()
+            .cloned()
+            .chain(calls("c"))
+            .collect::<Vec<_>>();
         plan.aggregated = Arc::new(Schema::new(aggregated));
         plan.having_schema = Arc::new(Schema::new(having));
-        plan.project = (0..plan.aggregated.fields().len()).map(|at| Compiled::column(&plan.aggregated, at)).collect();
+        plan.project = (0..plan.aggregated.fields().len())
+            .map(|at| Compiled::column(&plan.aggregated, at))
+            .collect();
         self
     }
 
@@ -184,7 +234,11 @@ impl Planned {
 
     /// Over the first call.
     pub fn having_count_below(mut self, bound: i64) -> Self {
-        let below = BinaryExpr::new(column("c0", &self.0.having_schema), Operator::Lt, number(bound));
+        let below = BinaryExpr::new(
+            column("c0", &self.0.having_schema),
+            Operator::Lt,
+            number(bound),
+        );
         self.0.having = Some(compiled(Arc::new(below), DataType::Boolean, "c0 < bound"));
         self
     }
@@ -198,7 +252,11 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(plan: Planned) -> Self {
-        Bench { step: WindowStep::new(plan.into(), true, true).expect("a step"), late: 0, failed: 0 }
+        Bench {
+            step: WindowStep::new(plan.into(), true, true).expect("a step"),
+            late: 0,
+            failed: 0,
+        }
     }
 
     pub fn rows(&mut self, rows: &[Row]) -> Vec<String> {
@@ -224,13 +282,23 @@ impl Bench {
         self.failed += out.failed_count;
         let main = out.main.iter().flat_map(emitted).map(|row| row.line());
         let late = out.late.iter().flat_map(|chunk| {
-            let times = chunk.rows.column_by_name("t").expect("t").as_primitive::<TimestampMillisecondType>();
-            let line = |row: usize| format!("late {} before {}", times.value(row), chunk.before[row]);
+            let times = chunk
+                .rows
+                .column_by_name("t")
+                .expect("t")
+                .as_primitive::<TimestampMillisecondType>();
+            let line =
+                |row: usize| format!("late {} before {}", times.value(row), chunk.before[row]);
             (0..chunk.len()).map(line).collect::<Vec<_>>()
         });
         let failed = out.failed.iter().flat_map(|chunk| {
             let text = texts(chunk);
-            let line = |row: usize| format!("failed {} {} {}", chunk.times[row], text[0][row], text[3][row]);
+            let line = |row: usize| {
+                format!(
+                    "failed {} {} {}",
+                    chunk.times[row], text[0][row], text[3][row]
+                )
+            };
             (0..chunk.len()).map(line).collect::<Vec<_>>()
         });
         main.chain(late).chain(failed).collect()
@@ -251,9 +319,21 @@ pub struct Emitted {
 
 impl Emitted {
     fn line(&self) -> String {
-        let Emitted { delete, key, start, end, values, time, before } = self;
+        let Emitted {
+            delete,
+            key,
+            start,
+            end,
+            values,
+            time,
+            before,
+        } = self;
         let delete = if *delete { "delete " } else { "" };
-        let before = if *before == W_START { "start".into() } else { before.to_string() };
+        let before = if *before == W_START {
+            "start".into()
+        } else {
+            before.to_string()
+        };
         format!("{delete}{key}[{start}, {end}) {values} @{time} before {before}")
     }
 }
@@ -262,7 +342,9 @@ fn texts(chunk: &Chunk) -> Vec<Vec<String>> {
     let options = FormatOptions::default().with_null("null");
     let text = |column: &ArrayRef| {
         let format = ArrayFormatter::try_new(column, &options).expect("can be shown");
-        (0..column.len()).map(|row| format.value(row).to_string()).collect()
+        (0..column.len())
+            .map(|row| format.value(row).to_string())
+            .collect()
     };
     chunk.rows.columns().iter().map(text).collect()
 }
@@ -270,15 +352,31 @@ fn texts(chunk: &Chunk) -> Vec<Vec<String>> {
 pub fn emitted(chunk: &Chunk) -> Vec<Emitted> {
     let schema = chunk.rows.schema();
     let bounds = schema.index_of("window_start").expect("window_start");
-    let bound = |at: usize, row: usize| chunk.rows.column(at).as_primitive::<TimestampMillisecondType>().value(row);
+    let bound = |at: usize, row: usize| {
+        chunk
+            .rows
+            .column(at)
+            .as_primitive::<TimestampMillisecondType>()
+            .value(row)
+    };
     let texts = texts(chunk);
     (0..chunk.len())
         .map(|row| Emitted {
-            delete: chunk.deletes.as_ref().is_some_and(|deletes| deletes.value(row)),
-            key: texts[..bounds].iter().map(|column| format!("{} ", column[row])).collect(),
+            delete: chunk
+                .deletes
+                .as_ref()
+                .is_some_and(|deletes| deletes.value(row)),
+            key: texts[..bounds]
+                .iter()
+                .map(|column| format!("{} ", column[row]))
+                .collect(),
             start: bound(bounds, row),
             end: bound(bounds + 1, row),
-            values: texts[bounds + 2..].iter().map(|column| column[row].clone()).collect::<Vec<_>>().join(" "),
+            values: texts[bounds + 2..]
+                .iter()
+                .map(|column| column[row].clone())
+                .collect::<Vec<_>>()
+                .join(" "),
             time: chunk.times[row],
             before: chunk.before[row],
         })

@@ -27,10 +27,22 @@ impl Case {
     fn random(rng: &mut fastrand::Rng) -> Case {
         let slide = rng.i64(1..8);
         let kind = match rng.u8(0..5) {
-            0 => WindowKind::Tumbling { size: rng.i64(1..20), offset: rng.i64(-5..5) },
-            1 => WindowKind::Sliding { size: slide * rng.i64(1..5), slide, offset: rng.i64(-5..5) },
-            2 => WindowKind::Cumulating { size: slide * rng.i64(1..5), step: slide },
-            _ => WindowKind::Session { gap: rng.i64(1..12) },
+            0 => WindowKind::Tumbling {
+                size: rng.i64(1..20),
+                offset: rng.i64(-5..5),
+            },
+            1 => WindowKind::Sliding {
+                size: slide * rng.i64(1..5),
+                slide,
+                offset: rng.i64(-5..5),
+            },
+            2 => WindowKind::Cumulating {
+                size: slide * rng.i64(1..5),
+                step: slide,
+            },
+            _ => WindowKind::Session {
+                gap: rng.i64(1..12),
+            },
         };
         let lateness = if rng.bool() { 0 } else { rng.i64(1..30) };
         let emit_every = (rng.u8(0..3) == 0).then(|| rng.i64(1..15));
@@ -41,13 +53,27 @@ impl Case {
         let rows = (0..rng.usize(1..70)).map(|_| {
             now += rng.i64(0..4);
             let time = now - rng.i64(0..25);
-            let key = [None, Some(""), Some("a"), Some("b"), Some("\u{1}x")][rng.usize(0..5)].map(String::from);
-            let row = Row { time, before: w, key, n: (rng.u8(0..6) > 0).then(|| rng.i64(-12..12)) };
+            let key = [None, Some(""), Some("a"), Some("b"), Some("\u{1}x")][rng.usize(0..5)]
+                .map(String::from);
+            let row = Row {
+                time,
+                before: w,
+                key,
+                n: (rng.u8(0..6) > 0).then(|| rng.i64(-12..12)),
+            };
             w = w.max(time - disorder);
             row
         });
         let rows = rows.collect();
-        Case { kind, lateness, emit_every, bound, having, rows, last: w }
+        Case {
+            kind,
+            lateness,
+            emit_every,
+            bound,
+            having,
+            rows,
+            last: w,
+        }
     }
 
     fn plan(&self) -> Planned {
@@ -60,7 +86,10 @@ impl Case {
             call(ArrayAgg { limit: 4 }, Some("n")),
             call(ApproxDistinct, Some("n")),
             call(Avg, Some("n")),
-            AggregateCall { filter: Some(n_above(3)), ..call(Count, None) },
+            AggregateCall {
+                filter: Some(n_above(3)),
+                ..call(Count, None)
+            },
         ];
         let mut planned = plan(self.kind, calls).lateness(self.lateness);
         planned.0.emit_every = self.emit_every;
@@ -78,7 +107,8 @@ impl Case {
     }
 
     fn passes(&self, row: &Row) -> bool {
-        self.bound.is_none_or(|bound| row.n.is_some_and(|n| n > bound))
+        self.bound
+            .is_none_or(|bound| row.n.is_some_and(|n| n > bound))
     }
 
     fn kept(&self, rows: &[(usize, Row)]) -> bool {
@@ -88,7 +118,10 @@ impl Case {
 
 /// What the calls come to over rows in log order, as text.
 fn values(rows: &[(usize, Row)]) -> String {
-    let ns = || rows.iter().filter_map(|(at, row)| row.n.map(|n| ((row.time, *at), n)));
+    let ns = || {
+        rows.iter()
+            .filter_map(|(at, row)| row.n.map(|n| ((row.time, *at), n)))
+    };
     let text = |n: Option<i64>| n.map_or("null".to_string(), |n| n.to_string());
     let count = ns().count() as i64;
     let list: Vec<String> = ns().take(4).map(|(_, n)| n.to_string()).collect();
@@ -99,9 +132,20 @@ fn values(rows: &[(usize, Row)]) -> String {
         text(ns().map(|(_, n)| n).min()),
         text(ns().min().map(|(_, n)| n)),
         text(ns().max_by_key(|(place, _)| *place).map(|(_, n)| n)),
-        if list.is_empty() { "null".into() } else { format!("[{}]", list.join(", ")) },
-        ns().map(|(_, n)| n).collect::<std::collections::BTreeSet<_>>().len().to_string(),
-        if count > 0 { format!("{:?}", sum as f64 / count as f64) } else { "null".into() },
+        if list.is_empty() {
+            "null".into()
+        } else {
+            format!("[{}]", list.join(", "))
+        },
+        ns().map(|(_, n)| n)
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
+            .to_string(),
+        if count > 0 {
+            format!("{:?}", sum as f64 / count as f64)
+        } else {
+            "null".into()
+        },
         ns().filter(|(_, n)| *n > 3).count().to_string(),
     ]
     .join(" ")
@@ -121,7 +165,10 @@ struct Reference {
 
 impl Reference {
     fn run(case: &Case) -> Reference {
-        let mut reference = Reference { w: W_START, ..Reference::default() };
+        let mut reference = Reference {
+            w: W_START,
+            ..Reference::default()
+        };
         for (at, row) in case.rows.iter().enumerate() {
             reference.move_to(case, row.before);
             if case.passes(row) {
@@ -144,7 +191,10 @@ impl Reference {
                 Some(window) => vec![window],
                 None => vec![],
             },
-            kind => grid_windows(kind, row.time).into_iter().filter(|(_, end)| !self.gone(case, *end)).collect(),
+            kind => grid_windows(kind, row.time)
+                .into_iter()
+                .filter(|(_, end)| !self.gone(case, *end))
+                .collect(),
         };
         if windows.is_empty() {
             self.late.push(at);
@@ -157,16 +207,27 @@ impl Reference {
 
     /// The session of a row, with those it joins merged into it.
     fn session(&mut self, case: &Case, gap: Millis, row: &Row) -> Option<(Millis, Millis)> {
-        let near = |name: &&Name| name.0 == row.key && name.1 - row.time <= gap && row.time - (name.2 - gap) <= gap;
+        let near = |name: &&Name| {
+            name.0 == row.key && name.1 - row.time <= gap && row.time - (name.2 - gap) <= gap
+        };
         let names: Vec<Name> = self.held.keys().filter(near).cloned().collect();
         let start = names.iter().map(|name| name.1).chain([row.time]).min()?;
-        let end = names.iter().map(|name| name.2).chain([row.time + gap]).max()?;
+        let end = names
+            .iter()
+            .map(|name| name.2)
+            .chain([row.time + gap])
+            .max()?;
         if self.gone(case, end) {
             return None;
         }
-        let mut rows: Vec<_> = names.iter().filter_map(|name| self.held.remove(name)).flat_map(|held| held.1).collect();
+        let mut rows: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.held.remove(name))
+            .flat_map(|held| held.1)
+            .collect();
         rows.sort_by_key(|(at, _)| *at);
-        self.held.insert((row.key.clone(), start, end), (false, rows));
+        self.held
+            .insert((row.key.clone(), start, end), (false, rows));
         Some((start, end))
     }
 
@@ -175,16 +236,31 @@ impl Reference {
             return;
         }
         let before = std::mem::replace(&mut self.w, w);
-        let mut names: Vec<Name> = self.held.keys().filter(|name| name.2 <= w).cloned().collect();
+        let mut names: Vec<Name> = self
+            .held
+            .keys()
+            .filter(|name| name.2 <= w)
+            .cloned()
+            .collect();
         names.sort_by_key(|(key, start, end)| (*end, key.clone(), *start));
         for name in names {
             let gone = self.gone(case, name.2);
-            let Some((fired, rows)) = self.held.get_mut(&name) else { continue };
+            let Some((fired, rows)) = self.held.get_mut(&name) else {
+                continue;
+            };
             let (key, start, end) = name.clone();
             if !std::mem::replace(fired, true) && case.kept(rows) {
                 let key = format!("{} ", key.as_deref().unwrap_or("null"));
                 let values = values(rows);
-                self.fired.push(Emitted { delete: false, key, start, end, values, time: end - 1, before });
+                self.fired.push(Emitted {
+                    delete: false,
+                    key,
+                    start,
+                    end,
+                    values,
+                    time: end - 1,
+                    before,
+                });
             }
             if gone {
                 if case.kept(rows) {
@@ -200,12 +276,27 @@ impl Reference {
 fn grid_windows(kind: WindowKind, time: Millis) -> Vec<(Millis, Millis)> {
     let holds = |window: &(Millis, Millis)| window.0 <= time && time < window.1;
     match kind {
-        WindowKind::Tumbling { size, offset } => grid_windows(WindowKind::Sliding { size, slide: size, offset }, time),
-        WindowKind::Sliding { size, slide, offset } => {
-            (-300..300).map(|at| at * slide + offset).map(|start| (start, start + size)).filter(holds).collect()
-        }
+        WindowKind::Tumbling { size, offset } => grid_windows(
+            WindowKind::Sliding {
+                size,
+                slide: size,
+                offset,
+            },
+            time,
+        ),
+        WindowKind::Sliding {
+            size,
+            slide,
+            offset,
+        } => (-300..300)
+            .map(|at| at * slide + offset)
+            .map(|start| (start, start + size))
+            .filter(holds)
+            .collect(),
         WindowKind::Cumulating { size, step } => (-300..300)
-            .flat_map(|at| (1..=size / step).map(move |steps| (at * size, at * size + steps * step)))
+            .flat_map(|at| {
+                (1..=size / step).map(move |steps| (at * size, at * size + steps * step))
+            })
             .filter(holds)
             .collect(),
         WindowKind::Session { .. } => vec![],
@@ -238,7 +329,8 @@ fn run(case: &Case, rng: &mut fastrand::Rng) -> Output {
         rest = tail;
         let mut out = WindowOutput::default();
         step.rows(&chunk(head), &mut out).expect("rows");
-        step.advance(rest.first().map_or(case.last, |row| row.before), &mut out).expect("advance");
+        step.advance(rest.first().map_or(case.last, |row| row.before), &mut out)
+            .expect("advance");
         if rng.bool() {
             step.end_epoch(&mut out).expect("end of epoch");
         }
@@ -247,7 +339,11 @@ fn run(case: &Case, rng: &mut fastrand::Rng) -> Output {
             let saved = step.save().expect("saves");
             step = new();
             step.load(&saved).expect("loads");
-            assert_eq!(step.save().expect("saves"), saved, "a restored step has the same state");
+            assert_eq!(
+                step.save().expect("saves"),
+                saved,
+                "a restored step has the same state"
+            );
         }
     }
     let mut out = WindowOutput::default();
@@ -264,10 +360,18 @@ fn table(case: &Case, rows: &[Emitted]) -> BTreeMap<Name, String> {
     let mut table: BTreeMap<Name, String> = BTreeMap::new();
     for row in rows {
         assert_eq!(row.time, row.end - 1);
-        let key = row.key.strip_suffix(' ').filter(|key| *key != "null").map(String::from);
+        let key = row
+            .key
+            .strip_suffix(' ')
+            .filter(|key| *key != "null")
+            .map(String::from);
         let name = (key, row.start, row.end);
         match row.delete {
-            true => assert_eq!(table.remove(&name).as_ref(), Some(&row.values), "a delete carries the last row"),
+            true => assert_eq!(
+                table.remove(&name).as_ref(),
+                Some(&row.values),
+                "a delete carries the last row"
+            ),
             false => {
                 let last = table.insert(name, row.values.clone());
                 assert!(case.updates() || last.is_none(), "emitted twice: {row:?}");
@@ -284,16 +388,33 @@ fn check(seed: u64) {
     let reference = Reference::run(&case);
     for _ in 0..2 {
         let output = run(&case, &mut rng);
-        assert!(output.main.is_sorted_by_key(|row| row.before), "W never falls");
+        assert!(
+            output.main.is_sorted_by_key(|row| row.before),
+            "W never falls"
+        );
         assert_eq!(table(&case, &output.main), reference.results, "{case:?}");
         if !case.updates() {
             assert_eq!(output.main, reference.fired, "{case:?}");
         }
-        let late: Vec<Row> = reference.late.iter().map(|at| case.rows[*at].clone()).collect();
+        let late: Vec<Row> = reference
+            .late
+            .iter()
+            .map(|at| case.rows[*at].clone())
+            .collect();
         let late_chunk = chunk(&late);
         let batches: Vec<_> = output.late.iter().map(|chunk| &chunk.rows).collect();
-        assert_eq!(arrow::compute::concat_batches(&input_schema(), batches).expect("one batch"), late_chunk.rows);
-        assert_eq!(output.late.iter().flat_map(|chunk| chunk.before.clone()).collect::<Vec<_>>(), late_chunk.before);
+        assert_eq!(
+            arrow::compute::concat_batches(&input_schema(), batches).expect("one batch"),
+            late_chunk.rows
+        );
+        assert_eq!(
+            output
+                .late
+                .iter()
+                .flat_map(|chunk| chunk.before.clone())
+                .collect::<Vec<_>>(),
+            late_chunk.before
+        );
     }
 }
 
