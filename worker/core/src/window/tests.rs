@@ -396,7 +396,7 @@ fn state_of_another_shape_is_refused() {
         load(counting(TUMBLING), &saved),
         load(counting(TUMBLING).lateness(10).ungrouped(), &saved),
         load(
-            plan(TUMBLING, vec![call(Max, Some("n"))]).lateness(10),
+            plan(TUMBLING, vec![call(Sum, Some("n"))]).lateness(10),
             &saved,
         ),
         load(counting(TUMBLING).lateness(10), &[]),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-const LOGS: u64 = 3_000;
+const LOGS: u64 = 2_000;
 /// Name of a group: (key, start, end).
 type Name = (Option<String>, Millis, Millis);
 
