@@ -142,6 +142,7 @@ fn scope<'a>(schema: &'a Schema, input: &'a Schema) -> Scope<'a> {
             .map(|field| field.name().as_str())
             .collect(),
         barred_because: "a group has many values of it: put it into `groupBy` or into an aggregate function",
+        aggregates: true,
         ..Scope::of(schema)
     }
 }

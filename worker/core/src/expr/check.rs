@@ -18,6 +18,8 @@ pub(super) struct Scope<'a> {
     /// Columns that exist but may not be used here, and why.
     pub barred: Vec<&'a str>,
     pub barred_because: &'a str,
+    /// Whether aggregate functions may be called here, so that a misspelt one is taken for one.
+    pub aggregates: bool,
 }
 
 impl<'a> Scope<'a> {
@@ -31,6 +33,7 @@ impl<'a> Scope<'a> {
             columns,
             barred: Vec::new(),
             barred_because: "",
+            aggregates: false,
         }
     }
 }
@@ -191,7 +194,12 @@ impl Checker<'_> {
         let problem = self
             .text
             .problem_at(span, format!("there is no function `{name}`"));
-        let near = did_you_mean(name, Functions::get().names().chain(AGGREGATES));
+        let aggregate = if self.scope.aggregates {
+            did_you_mean(name, AGGREGATES)
+        } else {
+            None
+        };
+        let near = aggregate.or_else(|| did_you_mean(name, Functions::get().names()));
         self.problems.push(match near {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
             None => problem,

@@ -87,10 +87,13 @@ fn check_kafka(
         );
     }
     for key in kafka.properties.keys() {
-        problems.extend(kafka_properties::problem(
-            key,
-            &format!("{path}.properties[{key:?}]"),
-        ));
+        // As `manifest` writes the path of a field whose name has dots.
+        let path = if key.contains('.') {
+            format!("{path}.properties[{key:?}]")
+        } else {
+            format!("{path}.properties.{key}")
+        };
+        problems.extend(kafka_properties::problem(key, &path));
     }
 }
 
