@@ -3,14 +3,14 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use streamjob_tests::failure::Result;
 use streamjob_tests::servers::kafka::Nodes;
 use streamjob_tests::servers::{Kafka, KafkaOptions};
 
 use crate::support::{Setup, Story, by_form};
 
 #[test]
-fn the_only_broker_is_killed_and_comes_back() -> Result<()> {
+fn the_only_broker_is_killed_and_comes_back() -> Result {
     let kafka = Kafka::start(&KafkaOptions::default())?;
     let setup = Setup::new(
         "broker",
@@ -29,7 +29,7 @@ fn the_only_broker_is_killed_and_comes_back() -> Result<()> {
 }
 
 #[test]
-fn one_of_three_brokers_at_a_time_dies_freezes_or_leaves() -> Result<()> {
+fn one_of_three_brokers_at_a_time_dies_freezes_or_leaves() -> Result {
     let kafka = Kafka::start(&KafkaOptions {
         nodes: Nodes::Three,
         ..KafkaOptions::default()

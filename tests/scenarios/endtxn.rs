@@ -4,14 +4,14 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use streamjob_tests::failure::Result;
 use streamjob_tests::proxy::KafkaProxy;
 use streamjob_tests::servers::{Kafka, KafkaOptions};
 
 use crate::support::{Setup, Story, by_form};
 
 #[test]
-fn a_commit_request_arrives_late() -> Result<()> {
+fn a_commit_request_arrives_late() -> Result {
     let times = by_form(5, 30);
     let kafka = Kafka::start(&KafkaOptions {
         proxied: true,
@@ -52,7 +52,7 @@ fn a_commit_request_arrives_late() -> Result<()> {
 }
 
 #[test]
-fn the_network_is_cut_and_goes_silent() -> Result<()> {
+fn the_network_is_cut_and_goes_silent() -> Result {
     let times = by_form(2, 10);
     let kafka = Kafka::start(&KafkaOptions {
         proxied: true,

@@ -3,14 +3,14 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use streamjob_tests::failure::Result;
 use streamjob_tests::servers::{Kafka, S3};
 use streamjob_tests::worker::Worker;
 
 use crate::support::{Setup, Story, by_form};
 
 #[test]
-fn nothing_happens() -> Result<()> {
+fn nothing_happens() -> Result {
     let setup = Setup::new(
         "quiet",
         Kafka::shared().bootstrap(),
@@ -23,7 +23,7 @@ fn nothing_happens() -> Result<()> {
 }
 
 #[test]
-fn one_worker_is_killed_again_and_again() -> Result<()> {
+fn one_worker_is_killed_again_and_again() -> Result {
     let kills = by_form(8, 25);
     let mut setup = Setup::new(
         "killed",
@@ -43,7 +43,7 @@ fn one_worker_is_killed_again_and_again() -> Result<()> {
 }
 
 #[test]
-fn two_workers_share_the_slots_and_are_killed_in_turn() -> Result<()> {
+fn two_workers_share_the_slots_and_are_killed_in_turn() -> Result {
     let kills = by_form(8, 30);
     let mut setup = Setup::new(
         "shared",

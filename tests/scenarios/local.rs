@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use serde_json::json;
 use streamjob_tests::compare::assert_same_rows;
+use streamjob_tests::failure::Result;
 use streamjob_tests::oracle::Row;
 use streamjob_tests::process::wait_until;
 use streamjob_tests::scratch::Scratch;
@@ -78,7 +79,7 @@ fn rows(path: &Path) -> Result<Vec<Row>> {
 }
 
 #[test]
-fn a_file_job_runs_to_its_end_once() -> Result<()> {
+fn a_file_job_runs_to_its_end_once() -> Result {
     let scratch = Scratch::new("file");
     // Partitions are files in name order; a blank line is none; the second file's late row is on time in its own task.
     scratch.write(
@@ -127,7 +128,7 @@ fn a_file_job_runs_to_its_end_once() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_the_job_did_not_write_is_left_alone() -> Result<()> {
+fn a_file_that_the_job_did_not_write_is_left_alone() -> Result {
     let scratch = Scratch::new("foreign");
     scratch.write("in/1.ndjson", "{\"k\":\"a\",\"ts\":1}\n");
     scratch.write("out.ndjson", "precious\n");
@@ -143,7 +144,7 @@ fn a_file_that_the_job_did_not_write_is_left_alone() -> Result<()> {
 }
 
 #[test]
-fn generated_events_are_the_same_each_time_and_go_to_the_screen() -> Result<()> {
+fn generated_events_are_the_same_each_time_and_go_to_the_screen() -> Result {
     let outputs: Vec<String> = (0..2)
         .map(|_| {
             let scratch = Scratch::new("stdout");
@@ -167,7 +168,7 @@ fn generated_events_are_the_same_each_time_and_go_to_the_screen() -> Result<()> 
 }
 
 #[test]
-fn a_stopped_job_goes_on_where_it_was() -> Result<()> {
+fn a_stopped_job_goes_on_where_it_was() -> Result {
     let whole = Scratch::new("whole");
     let job = whole.write(
         "job.yaml",

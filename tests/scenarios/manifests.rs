@@ -1,6 +1,6 @@
 //! Manifests that are wrong are refused before anything runs, with all that is wrong and where.
 
-use anyhow::Result;
+use streamjob_tests::failure::Result;
 use streamjob_tests::scratch::Scratch;
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
 
@@ -26,7 +26,7 @@ spec:
 ";
 
 #[test]
-fn all_problems_are_told_at_once_with_their_place() -> Result<()> {
+fn all_problems_are_told_at_once_with_their_place() -> Result {
     let scratch = Scratch::new("wrong");
     let job = scratch.write("job.yaml", WRONG);
     for command in ["validate", "run"] {
@@ -48,7 +48,7 @@ fn all_problems_are_told_at_once_with_their_place() -> Result<()> {
 }
 
 #[test]
-fn problems_of_meaning_are_told_too() -> Result<()> {
+fn problems_of_meaning_are_told_too() -> Result {
     let scratch = Scratch::new("meaning");
     let text = WRONG
         .replace("      colums: []\n", "")
@@ -64,7 +64,7 @@ fn problems_of_meaning_are_told_too() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_command_line_is_a_usage_error() -> Result<()> {
+fn a_wrong_command_line_is_a_usage_error() -> Result {
     let scratch = Scratch::new("usage");
     for arguments in [
         vec!["walk"],

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Context;
+use streamjob_tests::failure::Result;
 use streamjob_tests::process::wait_until;
 use streamjob_tests::proxy::TcpProxy;
 use streamjob_tests::servers::{Kafka, S3};
@@ -12,7 +13,7 @@ use streamjob_tests::worker::PATIENCE;
 use crate::support::{Setup, Story, by_form};
 
 #[test]
-fn commits_go_on_without_s3() -> Result<()> {
+fn commits_go_on_without_s3() -> Result {
     let outage = Duration::from_secs(by_form(5, 30));
     let s3 = S3::start()?;
     let proxy = TcpProxy::start(0, s3.port())?;
@@ -45,7 +46,7 @@ fn commits_go_on_without_s3() -> Result<()> {
 
 /// A killed worker that finds no S3 when it starts again must wait for its state, not begin without it.
 #[test]
-fn a_restart_without_s3_waits_or_says_so() -> Result<()> {
+fn a_restart_without_s3_waits_or_says_so() -> Result {
     let s3 = S3::start()?;
     let mut setup = Setup::new(
         "s3-restart",
@@ -63,7 +64,7 @@ fn a_restart_without_s3_waits_or_says_so() -> Result<()> {
     let code = wait_until(Duration::from_secs(10), || {
         lost.ended().map(|status| status.code())
     });
-    ensure!(
+    assert!(
         matches!(code, None | Some(Some(75))),
         "exit code {code:?}; the log ends:\n{}",
         lost.tail()
@@ -85,7 +86,7 @@ fn newest_checkpoint(story: &Story) -> Result<u64> {
     Ok(story.newest()?.iter().map(newest).min().unwrap_or(0))
 }
 
-fn await_checkpoint_after(story: &Story, epoch: u64) -> Result<()> {
+fn await_checkpoint_after(story: &Story, epoch: u64) -> Result {
     wait_until(PATIENCE, || {
         (newest_checkpoint(story).ok()? > epoch).then_some(())
     })

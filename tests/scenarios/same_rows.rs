@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use streamjob_tests::compare::assert_same_rows;
+use streamjob_tests::failure::Result;
 use streamjob_tests::oracle::{Entry, Row, last_rows, run};
 use streamjob_tests::scratch::Scratch;
 use streamjob_tests::servers::Kafka;
@@ -17,7 +17,7 @@ use crate::support::{IDENTITY, Manifest, click_job};
 const EVENTS: u64 = 60_000;
 
 #[test]
-fn from_a_file_and_from_one_or_four_partitions() -> Result<()> {
+fn from_a_file_and_from_one_or_four_partitions() -> Result {
     let scratch = Scratch::new("same");
     let cluster = Cluster::new(Kafka::shared().bootstrap());
     let (lines, expected) = input();
@@ -123,7 +123,7 @@ fn kafka_rows(
         again.wait(PATIENCE.max(Duration::from_secs(60)))?,
         exit::DONE
     );
-    cluster.rows(&sink)
+    Ok(cluster.rows(&sink)?)
 }
 
 fn file_job() -> String {

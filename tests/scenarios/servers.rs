@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use streamjob_tests::failure::Result;
 use streamjob_tests::proxy::{KafkaProxy, TcpProxy};
 use streamjob_tests::servers::{Kafka, KafkaOptions, S3};
 use streamjob_tests::topic::Cluster;
 
 #[test]
-fn kafka_keeps_its_records_over_a_crash_and_serves_through_a_proxy() -> Result<()> {
+fn kafka_keeps_its_records_over_a_crash_and_serves_through_a_proxy() -> Result {
     let kafka = Kafka::start(&KafkaOptions {
         proxied: true,
         ..KafkaOptions::default()
     })?;
-    let proxy = KafkaProxy::start(&kafka, 0)?;
+    let _proxy = KafkaProxy::start(&kafka, 0)?;
     let direct = Cluster::new(kafka.bootstrap());
     direct.create("kept", 2)?;
     let writer = Cluster::new(kafka.proxied_bootstrap()).writer()?;
@@ -27,15 +27,6 @@ fn kafka_keeps_its_records_over_a_crash_and_serves_through_a_proxy() -> Result<(
         (records[0].partition, records[0].key.as_deref()),
         (1, Some(&b"key"[..]))
     );
-    proxy.cut();
-    let far = Cluster::new(kafka.proxied_bootstrap());
-    assert_eq!(
-        far.partitions("kept").ok(),
-        None,
-        "a cut line carries nothing"
-    );
-    proxy.heal();
-    assert_eq!(far.partitions("kept")?, 2);
     direct.delete_records("kept", 1, 1)?;
     assert!(direct.read("kept")?.is_empty());
     direct.enlarge("kept", 3)?;
@@ -44,7 +35,7 @@ fn kafka_keeps_its_records_over_a_crash_and_serves_through_a_proxy() -> Result<(
 }
 
 #[test]
-fn s3_can_be_cut_off_and_stopped() -> Result<()> {
+fn s3_can_be_cut_off_and_stopped() -> Result {
     let s3 = S3::start()?;
     let proxy = TcpProxy::start(0, s3.port())?;
     let agent = ureq::Agent::config_builder()

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Context;
 use serde_json::Value;
 use streamjob_tests::compare::assert_same_rows;
+use streamjob_tests::failure::Result;
 use streamjob_tests::oracle::{
     Aggregate, Emission, Function, Job, Oracle, Row, Window, WindowStep, last_rows,
 };
@@ -253,7 +254,7 @@ impl Story {
     }
 
     /// Waits until all rows are out, drains the workers, and compares everything.
-    pub fn finish(self, workers: Vec<Worker>) -> Result<()> {
+    pub fn finish(self, workers: Vec<Worker>) -> Result {
         self.feeder.wait()?;
         let limit = PATIENCE + self.feeder.feeding;
         let start = Instant::now();
@@ -263,13 +264,13 @@ impl Story {
                 break;
             }
             for worker in &workers {
-                ensure!(
+                assert!(
                     worker.ended().is_none(),
                     "a worker ended early; its log ends:\n{}",
                     worker.tail()
                 );
             }
-            ensure!(
+            assert!(
                 start.elapsed() < limit,
                 "{seen} of {} rows after {limit:?}",
                 self.expected.len()
@@ -290,7 +291,7 @@ impl Story {
     }
 
     /// Every epoch once, in order, and the rows they claim are the rows there are.
-    fn check_journal(&self) -> Result<()> {
+    fn check_journal(&self) -> Result {
         let mut claimed = 0;
         for (slot, records) in self.journal()?.iter().enumerate() {
             let epochs: Vec<&Value> = records
@@ -299,7 +300,7 @@ impl Story {
                 .collect();
             for pair in epochs.windows(2) {
                 let (before, after) = (pair[0]["epoch"].as_u64(), pair[1]["epoch"].as_u64());
-                ensure!(
+                assert!(
                     before.map(|epoch| epoch + 1) == after,
                     "slot {slot}: epoch {after:?} follows {before:?}"
                 );
@@ -315,7 +316,7 @@ impl Story {
                 return Ok(());
             }
         }
-        ensure!(
+        assert!(
             claimed as usize == self.expected.len(),
             "the journal claims {claimed} rows"
         );
@@ -350,7 +351,7 @@ impl Story {
 struct Feeder {
     feeding: Duration,
     stop: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<Result<()>>>>,
+    thread: Mutex<Option<JoinHandle<anyhow::Result<()>>>>,
 }
 
 impl Feeder {
@@ -366,7 +367,7 @@ impl Feeder {
         let topic = topic.to_string();
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
-        let thread = thread::spawn(move || {
+        let thread = thread::spawn(move || -> anyhow::Result<()> {
             let start = Instant::now();
             let mut buffer = Vec::new();
             let all = (0..events)
@@ -399,7 +400,7 @@ impl Feeder {
         })
     }
 
-    fn wait(&self) -> Result<()> {
+    fn wait(&self) -> Result {
         let thread = lock(&self.thread).take();
         thread.map_or(Ok(()), |thread| {
             thread

@@ -1,7 +1,8 @@
 //! A broker that wants TLS and a password: the job's secrets open it, wrong ones are told.
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use streamjob_tests::compare::assert_same_rows;
+use streamjob_tests::failure::Result;
 use streamjob_tests::oracle::{Entry, Row, last_rows, run};
 use streamjob_tests::scratch::Scratch;
 use streamjob_tests::servers::kafka::{PASSWORD, USER};
@@ -15,7 +16,7 @@ use crate::support::{IDENTITY, Manifest, click_job};
 const EVENTS: u64 = 5_000;
 
 #[test]
-fn over_tls_with_a_password() -> Result<()> {
+fn over_tls_with_a_password() -> Result {
     let kafka = Kafka::start(&KafkaOptions {
         secure: true,
         ..KafkaOptions::default()
@@ -48,7 +49,7 @@ fn over_tls_with_a_password() -> Result<()> {
     );
     let worker = Worker::run(scratch.path(), &job, &["--uid", "wrong"])?;
     worker.expect_exit(exit::UNREACHABLE)?;
-    worker.expect_said("uthentication")
+    Ok(worker.expect_said("uthentication")?)
 }
 
 fn manifest(kafka: &Kafka, mechanism: &str, sink: &str, key: &str) -> String {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
+use streamjob_tests::failure::Result;
 use streamjob_tests::process::wait_until;
 use streamjob_tests::servers::{Kafka, S3};
 use streamjob_tests::worker::{PATIENCE, exit};
@@ -11,7 +12,7 @@ use streamjob_tests::worker::{PATIENCE, exit};
 use crate::support::{Setup, Story, by_form};
 
 #[test]
-fn a_frozen_worker_wakes_up_after_its_slots_were_taken_over() -> Result<()> {
+fn a_frozen_worker_wakes_up_after_its_slots_were_taken_over() -> Result {
     let zombies = by_form(2, 5);
     let feeding = Duration::from_secs(6) * zombies;
     let mut setup = Setup::new(
@@ -40,7 +41,7 @@ fn a_frozen_worker_wakes_up_after_its_slots_were_taken_over() -> Result<()> {
 }
 
 #[test]
-fn two_workers_swap_their_slots() -> Result<()> {
+fn two_workers_swap_their_slots() -> Result {
     let swaps = by_form(2, 6);
     let feeding = Duration::from_secs(4) * swaps;
     let mut setup = Setup::new(
@@ -78,7 +79,7 @@ fn term(story: &Story, slot: usize) -> Option<u64> {
 }
 
 /// Waits until the slot is claimed under a higher term.
-fn await_claim(story: &Story, slot: usize, before: Option<u64>) -> Result<()> {
+fn await_claim(story: &Story, slot: usize, before: Option<u64>) -> Result {
     let claimed = || (term(story, slot)? > before.unwrap_or(0)).then_some(());
     wait_until(PATIENCE, claimed).with_context(|| format!("slot {slot} is not claimed"))
 }

@@ -3,6 +3,7 @@
 //! In reading order:
 
 pub mod compare;
+pub mod failure;
 pub mod oracle;
 pub mod process;
 pub mod proxy;

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::failure::failing;
+
 /// How often conditions are looked at.
 pub const LOOK: Duration = Duration::from_millis(20);
 
@@ -154,7 +156,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill9();
-        if thread::panicking() {
+        if failing() {
             eprintln!(
                 "{} (pid {}) logged to {}; it ends:\n{}",
                 self.name,

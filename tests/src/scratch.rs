@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
-use std::{env, fs, process, thread};
+use std::{env, fs, process};
 
+use crate::failure::failing;
 use crate::process::kill_all_children;
 
 /// Kept folders of failed runs are removed after this long.
@@ -49,7 +50,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if failing() {
             FAILED.store(true, Ordering::SeqCst);
             eprintln!("kept for you to look at: {}", self.path.display());
         } else if let Err(error) = fs::remove_dir_all(&self.path) {

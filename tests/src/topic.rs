@@ -19,7 +19,7 @@ use crate::process::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Of one question to the brokers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A record of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]

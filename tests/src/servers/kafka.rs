@@ -18,7 +18,7 @@ use crate::scratch::Scratch;
 /// base64 of a UUID, as Kafka wants it.
 const CLUSTER_ID: &str = "c3RyZWFtam9iLXRlc3RzIQ";
 const LOGGING: &str = include_str!("../../servers/kafka/log4j2.yaml");
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// The user of the secure listener.
 pub const USER: &str = "fraud";
@@ -65,7 +65,7 @@ impl Kafka {
     pub fn start(options: &KafkaOptions) -> Result<Kafka> {
         let jars = install::kafka_jars()?;
         let scratch = Scratch::new("kafka");
-        let logging = scratch.write("log4j2.yaml", LOGGING);
+        scratch.write("log4j2.yaml", LOGGING);
         let certificates = if options.secure {
             Some(certificates::make(&scratch.path().join("certificates"))?)
         } else {
@@ -84,7 +84,7 @@ impl Kafka {
         for node in &kafka.nodes {
             fs::create_dir_all(&node.folder)?;
             fs::write(node.properties_path(), kafka.properties(node, options))?;
-            kafka.format(node, options, &logging)?;
+            kafka.format(node, options)?;
         }
         for node in &kafka.nodes {
             kafka.launch(node)?;
@@ -190,7 +190,7 @@ impl Kafka {
         java
     }
 
-    fn format(&self, node: &Node, options: &KafkaOptions, _logging: &Path) -> Result<()> {
+    fn format(&self, node: &Node, options: &KafkaOptions) -> Result<()> {
         let mut java = self.java("128m");
         java.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(node.properties_path());
