@@ -1,3 +1,4 @@
 //! The engine in process against the oracle, over random logs.
 
+mod engine;
 mod partitioner;

@@ -34,6 +34,11 @@ fn commits_go_on_without_s3() -> Result {
     thread::sleep(outage / 2);
     story.await_progress()?;
     thread::sleep(outage / 2);
+    wait_until(PATIENCE, || {
+        let told = worker.get("/status").ok()?.contains("CheckpointStale");
+        told.then_some(())
+    })
+    .context("nobody tells that the checkpoint is old")?;
     let during = newest_checkpoint(&story)?;
     proxy.heal();
     await_checkpoint_after(&story, during)?;

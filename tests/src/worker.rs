@@ -144,9 +144,9 @@ impl Deref for Worker {
     }
 }
 
-/// `<host>:<port>` behind the first `http://`.
+/// `<host>:<port>` in the line that tells it.
 fn http_address(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("http://")?;
+    let (_, rest) = text.split_once("listening on http://")?;
     // A line that is still being written has no end yet.
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !".:[]-".contains(c))?;
     Some(rest[..end].to_string())

@@ -1,0 +1,281 @@
+//! Every window kind, lateness, sessions merged by late rows, idle advances: the engine's rows are the oracle's, however
+//! the rows are cut into epochs, and after a restore at any row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use serde_json::Value;
+use streamjob_core::engine::{Event, Layout, SlotEngine, TaskId};
+use streamjob_core::output::{EpochOutput, Target};
+use streamjob_core::plan::JobPlan;
+use streamjob_core::{manifest, plan};
+use streamjob_tests::compare::difference_within;
+use streamjob_tests::oracle::{Emission, Entry, Reason, Row, TaskOutcome, last_rows, run};
+use streamjob_tests::workload::nasty::{Case, case};
+
+/// Sums of floating-point numbers in another order.
+const TOLERANCE: f64 = 1e-9;
+
+/// Random logs; `STREAMJOB_SEEDS=<first>..<last>` tells others.
+fn seeds() -> std::ops::Range<u64> {
+    let given = std::env::var("STREAMJOB_SEEDS").ok();
+    let parsed = given.as_deref().and_then(|text| {
+        let (first, last) = text.split_once("..")?;
+        Some(first.parse().ok()?..last.parse().ok()?)
+    });
+    parsed.unwrap_or(0..10_000)
+}
+
+#[test]
+fn the_engine_puts_out_what_the_oracle_does() {
+    let seeds = seeds();
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let mine = seeds.clone().filter(move |seed| seed % threads == thread);
+            scope.spawn(move || mine.for_each(check));
+        }
+    });
+}
+
+fn check(seed: u64) {
+    let case = case(seed);
+    let plan = planned(&case.manifest);
+    let outcome = run(&case.job, &case.log);
+    let mut random = Rng::with_seed(seed);
+    for restore in [false, true] {
+        let found = Run::new(&plan, case.log.len()).run(&case.log, &mut random, restore);
+        compare(seed, &case, &outcome, &found);
+    }
+}
+
+fn planned(text: &str) -> Arc<JobPlan> {
+    let job = manifest::load(text)
+        .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
+        .job;
+    let plan = plan::plan("nasty", "tests", &job.spec);
+    Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}\n{text}")))
+}
+
+/// What went to each sink: rows, late rows, malformed events.
+#[derive(Default)]
+struct Found {
+    sinks: [Vec<Row>; 3],
+}
+
+struct Run<'p> {
+    plan: &'p Arc<JobPlan>,
+    layout: Arc<Layout>,
+    engine: SlotEngine,
+    found: Found,
+}
+
+impl<'p> Run<'p> {
+    fn new(plan: &'p Arc<JobPlan>, partitions: usize) -> Self {
+        let layout = Arc::new(Layout {
+            slots: 1,
+            tasks: vec![partitions as u32; plan.stages.len()],
+            sink_partitions: vec![1; plan.sinks.len()],
+            exchange_in_process: true,
+        });
+        let engine = engine(plan, &layout);
+        Run {
+            plan,
+            layout,
+            engine,
+            found: Found::default(),
+        }
+    }
+
+    /// Partitions advance at random speeds; epochs end at random rows, and where a watermark moves without data.
+    fn run(mut self, log: &[Vec<Entry>], random: &mut Rng, restore: bool) -> Found {
+        let total: usize = log.iter().map(Vec::len).sum();
+        let restore_at = restore.then(|| random.usize(0..=total));
+        let mut at = vec![0; log.len()];
+        for step in 0..=total {
+            if restore_at == Some(step) {
+                self.restore();
+            }
+            let open: Vec<usize> = (0..log.len()).filter(|p| at[*p] < log[*p].len()).collect();
+            let Some(partition) = random.choice(open) else {
+                break;
+            };
+            self.entry(partition, at[partition], &log[partition][at[partition]]);
+            at[partition] += 1;
+            if random.u8(0..6) == 0 {
+                self.close(&BTreeMap::new(), &[]);
+            }
+        }
+        let ends: Vec<TaskId> = (0..log.len()).map(|partition| source(partition)).collect();
+        self.close(&BTreeMap::new(), &ends);
+        self.found
+    }
+
+    fn entry(&mut self, partition: usize, offset: usize, entry: &Entry) {
+        let task = source(partition);
+        match entry {
+            Entry::Idle(watermark) => self.close(&BTreeMap::from([(task, *watermark)]), &[]),
+            Entry::Event {
+                payload,
+                kafka_timestamp,
+            } => {
+                let handle = self.engine.handle(task).expect("a task of this layout");
+                let offset = offset as i64;
+                let event = Event {
+                    payload: payload.as_deref(),
+                    offset,
+                    next: offset + 1,
+                    timestamp: *kafka_timestamp,
+                };
+                self.engine.event(handle, event).expect("an event is taken");
+            }
+        }
+    }
+
+    fn close(&mut self, advances: &BTreeMap<TaskId, i64>, ends: &[TaskId]) {
+        let closed = self
+            .engine
+            .close(advances, ends, false)
+            .expect("an epoch closes");
+        self.found.take(&closed.output);
+    }
+
+    /// What a crash after a checkpoint does.
+    fn restore(&mut self) {
+        self.close(&BTreeMap::new(), &[]);
+        let parts: BTreeMap<String, Vec<u8>> = self
+            .engine
+            .save()
+            .expect("state is saved")
+            .into_iter()
+            .collect();
+        self.engine = engine(self.plan, &self.layout);
+        self.engine.load(&parts).expect("state is loaded");
+    }
+}
+
+fn source(partition: usize) -> TaskId {
+    TaskId {
+        stage: 0,
+        partition: partition as u32,
+    }
+}
+
+fn engine(plan: &Arc<JobPlan>, layout: &Arc<Layout>) -> SlotEngine {
+    SlotEngine::new(plan.clone(), layout.clone(), &layout.all_tasks()).expect("an engine")
+}
+
+impl Found {
+    fn take(&mut self, output: &EpochOutput) {
+        for target in &output.targets {
+            let Target::Sink(sink) = target.target else {
+                panic!("the job has no exchange")
+            };
+            for row in &target.rows {
+                let bytes = target.value(row).expect("line sinks have no tombstones");
+                self.sinks[sink].push(serde_json::from_slice(bytes).expect("a row"));
+            }
+        }
+    }
+}
+
+fn compare(seed: u64, case: &Case, outcome: &[TaskOutcome], found: &Found) {
+    let [rows, late, malformed] = &found.sinks;
+    let step = case.job.window.as_ref().expect("a window");
+    let mut identity: Vec<&str> = step.group.iter().map(String::as_str).collect();
+    identity.extend(["window_start", "window_end"]);
+
+    let expected = last_rows(&case.job, outcome);
+    same(
+        seed,
+        "rows",
+        case,
+        expected,
+        last_of(rows, &identity),
+        &identity,
+    );
+
+    let expected: Vec<Row> = outcome.iter().flat_map(|task| task.late.clone()).collect();
+    same(seed, "late rows", case, expected, late.clone(), &["t", "k"]);
+
+    let expected = outcome.iter().enumerate().flat_map(|(partition, task)| {
+        task.malformed
+            .iter()
+            .map(move |(position, reason)| (partition as i64, *position as i64, *reason))
+    });
+    let mut told: Vec<(i64, i64, Reason)> = malformed.iter().map(told_reason).collect();
+    told.sort_by_key(|(partition, position, _)| (*partition, *position));
+    assert_eq!(
+        expected.collect::<Vec<_>>(),
+        told,
+        "seed {seed}: malformed events"
+    );
+
+    if outcome.len() == 1 && step.allowed_lateness == 0 && step.emit_every.is_none() {
+        let sequence: Vec<&Row> = outcome[0].emitted.iter().map(Emission::row).collect();
+        let places = |row: &Row| {
+            identity
+                .iter()
+                .map(|name| row[*name].clone())
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            sequence
+                .iter()
+                .map(|row| places(row))
+                .eq(rows.iter().map(places)),
+            "seed {seed}: rows come in another order"
+        );
+    }
+}
+
+/// The last row of each identity; a deleted one is none.
+fn last_of(rows: &[Row], identity: &[&str]) -> Vec<Row> {
+    let mut last = BTreeMap::new();
+    for row in rows {
+        let key: Vec<String> = identity.iter().map(|name| row[*name].to_string()).collect();
+        // The task is part of a row's identity, but not of the row: a key is in one partition only by a user's promise.
+        match row.get("_op") {
+            Some(_) => drop(last.remove(&key)),
+            None => drop(last.insert(key, row.clone())),
+        }
+    }
+    last.into_values().collect()
+}
+
+fn same(
+    seed: u64,
+    what: &str,
+    case: &Case,
+    mut expected: Vec<Row>,
+    mut found: Vec<Row>,
+    identity: &[&str],
+) {
+    for row in expected.iter_mut().chain(&mut found) {
+        for column in &case.approximate {
+            // Which of two neighbours a sketch takes is its own affair; whether there is a value is not.
+            if let Some(value) = row.get_mut(column) {
+                *value = Value::Bool(!value.is_null());
+            }
+        }
+    }
+    let difference = difference_within(&expected, &found, identity, TOLERANCE);
+    assert!(
+        difference.is_empty(),
+        "seed {seed}: {what}: {difference}\n{}",
+        case.manifest
+    );
+}
+
+fn told_reason(row: &Row) -> (i64, i64, Reason) {
+    let reason = match row["reason"].as_str().unwrap_or_default() {
+        "NullValue" | "Empty" | "InvalidUtf8" | "InvalidJson" | "TooDeep" | "NotAnObject"
+        | "TrailingData" => Reason::NoObject,
+        "MissingColumn" => Reason::Missing,
+        "FarFuture" => Reason::FarFuture,
+        _ => Reason::BadValue,
+    };
+    let number = |name: &str| row[name].as_i64().unwrap_or(-1);
+    (number("partition"), number("offset"), reason)
+}
