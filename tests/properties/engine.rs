@@ -107,7 +107,7 @@ impl<'p> Run<'p> {
                 self.close(&BTreeMap::new(), &[]);
             }
         }
-        let ends: Vec<TaskId> = (0..log.len()).map(|partition| source(partition)).collect();
+        let ends: Vec<TaskId> = (0..log.len()).map(source).collect();
         self.close(&BTreeMap::new(), &ends);
         self.found
     }

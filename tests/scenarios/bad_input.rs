@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use streamjob_tests::compare::assert_same_rows;
-use streamjob_tests::failure::Result;
+use streamjob_tests::failure;
 use streamjob_tests::oracle::Row;
 use streamjob_tests::process::wait_until;
 use streamjob_tests::scratch::Scratch;
@@ -25,7 +25,7 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(name: &str, partitions: usize, bounded: bool) -> Result<Copy> {
+    fn new(name: &str, partitions: usize, bounded: bool) -> failure::Result<Copy> {
         let scratch = Scratch::new(name);
         let cluster = Cluster::new(Kafka::shared().bootstrap());
         let name = format!("{name}-{}", std::process::id());
@@ -56,15 +56,15 @@ impl Copy {
         Worker::run(self.scratch.path(), &self.job, &all)
     }
 
-    fn send(&self, payloads: &[Option<&[u8]>]) -> Result {
+    fn send(&self, payloads: &[Option<&[u8]>]) -> Result<()> {
         let writer = self.cluster.writer()?;
         for payload in payloads {
             writer.send_at(&self.source(), 0, None, *payload, Some(NOW))?;
         }
-        Ok(writer.flush()?)
+        writer.flush()
     }
 
-    fn send_good(&self, numbers: std::ops::Range<i64>) -> Result {
+    fn send_good(&self, numbers: std::ops::Range<i64>) -> Result<()> {
         let events: Vec<Vec<u8>> = numbers.map(good).collect();
         self.send(
             &events
@@ -78,18 +78,18 @@ impl Copy {
         self.cluster.rows(&format!("{}-{sink}", self.name))
     }
 
-    fn await_rows(&self, count: usize) -> Result {
+    fn await_rows(&self, count: usize) -> Result<()> {
         let enough = || (self.rows("rows").ok()?.len() >= count).then_some(());
         wait_until(PATIENCE, enough).with_context(|| format!("{count} rows do not come"))
     }
 
     /// Started and stopped again in good order, all input read.
-    fn ran_before(&self) -> Result {
+    fn ran_before(&self) -> Result<()> {
         self.send_good(0..10)?;
         let worker = self.run(&[])?;
         self.await_rows(10)?;
         worker.terminate();
-        Ok(worker.expect_exit(exit::DONE)?)
+        worker.expect_exit(exit::DONE)
     }
 }
 
@@ -135,7 +135,7 @@ fn good_row(number: i64) -> Row {
 }
 
 #[test]
-fn every_malformed_event_is_told_and_the_others_go_on() -> Result {
+fn every_malformed_event_is_told_and_the_others_go_on() -> failure::Result {
     let copy = Copy::new("malformed", 1, true)?;
     let huge = [
         b"{\"id\":1,\"ts\":1,\"text\":\"".as_slice(),
@@ -203,7 +203,7 @@ fn every_malformed_event_is_told_and_the_others_go_on() -> Result {
 }
 
 /// Starts the job, breaks something under it, and sees it refuse to go on.
-fn refuses(name: &str, says: &[&str], break_it: impl Fn(&Copy) -> Result) -> Result {
+fn refuses(name: &str, says: &[&str], break_it: impl Fn(&Copy) -> Result<()>) -> failure::Result {
     let copy = Copy::new(name, 1, false)?;
     copy.send_good(0..10)?;
     let worker = copy.run(&[])?;
@@ -213,7 +213,7 @@ fn refuses(name: &str, says: &[&str], break_it: impl Fn(&Copy) -> Result) -> Res
     says_all(&worker, says)
 }
 
-fn says_all(worker: &Worker, says: &[&str]) -> Result {
+fn says_all(worker: &Worker, says: &[&str]) -> failure::Result {
     println!("{}", worker.tail().lines().last().unwrap_or_default());
     for text in says {
         worker.expect_said(text)?;
@@ -222,14 +222,14 @@ fn says_all(worker: &Worker, says: &[&str]) -> Result {
 }
 
 #[test]
-fn a_deleted_topic_stops_the_job() -> Result {
+fn a_deleted_topic_stops_the_job() -> failure::Result {
     refuses("deleted", &["deleted-", "-events", "gone"], |copy| {
         copy.cluster.delete(&copy.source())
     })
 }
 
 #[test]
-fn a_recreated_topic_stops_the_job() -> Result {
+fn a_recreated_topic_stops_the_job() -> failure::Result {
     refuses("recreated", &["re-created", "--fresh"], |copy| {
         copy.cluster.delete(&copy.source())?;
         copy.cluster.create(&copy.source(), 1)?;
@@ -238,14 +238,14 @@ fn a_recreated_topic_stops_the_job() -> Result {
 }
 
 #[test]
-fn an_enlarged_topic_stops_the_job() -> Result {
+fn an_enlarged_topic_stops_the_job() -> failure::Result {
     refuses("enlarged", &["partitions", "--fresh"], |copy| {
         copy.cluster.enlarge(&copy.source(), 3)
     })
 }
 
 #[test]
-fn a_missing_journal_stops_the_job() -> Result {
+fn a_missing_journal_stops_the_job() -> failure::Result {
     refuses("journal", &["journal", "--fresh"], |copy| {
         copy.cluster
             .delete(&format!("streamjob-{}-journal", copy.name))?;
@@ -254,7 +254,7 @@ fn a_missing_journal_stops_the_job() -> Result {
 }
 
 #[test]
-fn positions_past_retention_are_refused() -> Result {
+fn positions_past_retention_are_refused() -> failure::Result {
     let copy = Copy::new("retention", 1, false)?;
     copy.ran_before()?;
     copy.send_good(10..30)?;
@@ -265,7 +265,7 @@ fn positions_past_retention_are_refused() -> Result {
 }
 
 #[test]
-fn a_topic_recreated_between_two_runs_is_refused() -> Result {
+fn a_topic_recreated_between_two_runs_is_refused() -> failure::Result {
     let copy = Copy::new("between", 1, false)?;
     copy.ran_before()?;
     copy.cluster.delete(&copy.source())?;
@@ -282,7 +282,7 @@ fn a_topic_recreated_between_two_runs_is_refused() -> Result {
 }
 
 #[test]
-fn a_second_start_takes_over() -> Result {
+fn a_second_start_takes_over() -> failure::Result {
     let copy = Copy::new("second", 2, false)?;
     copy.send_good(0..10)?;
     let first = copy.run(&[])?;
@@ -303,7 +303,7 @@ fn a_second_start_takes_over() -> Result {
 }
 
 #[test]
-fn a_lower_term_is_refused() -> Result {
+fn a_lower_term_is_refused() -> failure::Result {
     let copy = Copy::new("term", 1, false)?;
     copy.send_good(0..10)?;
     let first = copy.run(&["--term", "7"])?;
@@ -315,7 +315,7 @@ fn a_lower_term_is_refused() -> Result {
 }
 
 #[test]
-fn a_source_that_fails_on_malformed_events_stops_the_job() -> Result {
+fn a_source_that_fails_on_malformed_events_stops_the_job() -> failure::Result {
     let copy = Copy::new("strict", 1, true)?;
     let strict = std::fs::read_to_string(&copy.job)?
         .replace("maxFuture: 1h}", "maxFuture: 1h}\n      onMalformed: Fail");
@@ -332,7 +332,7 @@ fn a_source_that_fails_on_malformed_events_stops_the_job() -> Result {
 }
 
 #[test]
-fn unreachable_servers_are_told() -> Result {
+fn unreachable_servers_are_told() -> failure::Result {
     let scratch = Scratch::new("unreachable");
     let job = scratch.write("job.yaml", copy_job("nowhere", "127.0.0.1:9", true));
     let worker = Worker::run(scratch.path(), &job, &[])?;

@@ -74,7 +74,7 @@ spec:
 fn rows(path: &Path) -> Result<Vec<Row>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     text.lines()
-        .map(|line| serde_json::from_str(line).with_context(|| line.to_string()))
+        .map(|line| Ok(serde_json::from_str(line).with_context(|| line.to_string())?))
         .collect()
 }
 

@@ -81,7 +81,7 @@ fn a_restart_without_s3_waits_or_says_so() -> Result {
 }
 
 /// The smallest of the slots' newest checkpointed epochs.
-fn newest_checkpoint(story: &Story) -> Result<u64> {
+fn newest_checkpoint(story: &Story) -> anyhow::Result<u64> {
     let newest = |record: &Option<serde_json::Value>| -> u64 {
         let epoch = record
             .as_ref()
@@ -92,8 +92,7 @@ fn newest_checkpoint(story: &Story) -> Result<u64> {
 }
 
 fn await_checkpoint_after(story: &Story, epoch: u64) -> Result {
-    wait_until(PATIENCE, || {
-        (newest_checkpoint(story).ok()? > epoch).then_some(())
-    })
-    .with_context(|| format!("no checkpoint after epoch {epoch}"))
+    let newer = || (newest_checkpoint(story).ok()? > epoch).then_some(());
+    wait_until(PATIENCE, newer).with_context(|| format!("no checkpoint after epoch {epoch}"))?;
+    Ok(())
 }

@@ -34,7 +34,7 @@ fn from_a_file_and_from_one_or_four_partitions() -> Result {
     let rows: Vec<Row> = std::fs::read_to_string(scratch.path().join("rows.ndjson"))?
         .lines()
         .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
+        .collect::<serde_json::Result<_>>()?;
     assert_same_rows(&expected, &rows, &IDENTITY);
 
     assert_same_rows(
@@ -105,7 +105,7 @@ fn kafka_rows(
             None => Worker::run(scratch.path(), &job, &[]),
             Some(slots) => Worker::run(scratch.path(), &job, &["--slots", slots]),
         })
-        .collect::<Result<_>>()?;
+        .collect::<anyhow::Result<_>>()?;
     for worker in &workers {
         worker.expect_exit(exit::DONE)?;
     }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use streamjob_tests::compare::assert_same_rows;
-use streamjob_tests::failure::Result;
+use streamjob_tests::failure;
 use streamjob_tests::oracle::{
     Aggregate, Emission, Function, Job, Oracle, Row, Window, WindowStep, last_rows,
 };
@@ -184,7 +184,7 @@ impl Setup {
 
 impl Story {
     /// Makes the topics, works out the expected rows, and starts to feed the input.
-    pub fn begin(setup: Setup) -> Result<Story> {
+    pub fn begin(setup: Setup) -> failure::Result<Story> {
         let scratch = Scratch::new(setup.name);
         let cluster = Cluster::new(&setup.bootstrap);
         let unique = format!("{}-{}", setup.name, std::process::id());
@@ -254,7 +254,7 @@ impl Story {
     }
 
     /// Waits until all rows are out, drains the workers, and compares everything.
-    pub fn finish(self, workers: Vec<Worker>) -> Result {
+    pub fn finish(self, workers: Vec<Worker>) -> failure::Result {
         self.feeder.wait()?;
         let limit = PATIENCE + self.feeder.feeding;
         let start = Instant::now();
@@ -287,11 +287,11 @@ impl Story {
             &self.cluster.rows(&self.manifest.sink)?,
             &IDENTITY,
         );
-        self.check_journal()
+        Ok(self.check_journal()?)
     }
 
     /// Every epoch once, in order, and the rows they claim are the rows there are.
-    fn check_journal(&self) -> Result {
+    fn check_journal(&self) -> Result<()> {
         let mut claimed = 0;
         for (slot, records) in self.journal()?.iter().enumerate() {
             let epochs: Vec<&Value> = records
@@ -300,7 +300,7 @@ impl Story {
                 .collect();
             for pair in epochs.windows(2) {
                 let (before, after) = (pair[0]["epoch"].as_u64(), pair[1]["epoch"].as_u64());
-                assert!(
+                ensure!(
                     before.map(|epoch| epoch + 1) == after,
                     "slot {slot}: epoch {after:?} follows {before:?}"
                 );
@@ -316,7 +316,7 @@ impl Story {
                 return Ok(());
             }
         }
-        assert!(
+        ensure!(
             claimed as usize == self.expected.len(),
             "the journal claims {claimed} rows"
         );
@@ -351,7 +351,7 @@ impl Story {
 struct Feeder {
     feeding: Duration,
     stop: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<anyhow::Result<()>>>>,
+    thread: Mutex<Option<JoinHandle<Result<()>>>>,
 }
 
 impl Feeder {
@@ -367,7 +367,7 @@ impl Feeder {
         let topic = topic.to_string();
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
-        let thread = thread::spawn(move || -> anyhow::Result<()> {
+        let thread = thread::spawn(move || -> Result<()> {
             let start = Instant::now();
             let mut buffer = Vec::new();
             let all = (0..events)
@@ -400,7 +400,7 @@ impl Feeder {
         })
     }
 
-    fn wait(&self) -> Result {
+    fn wait(&self) -> Result<()> {
         let thread = lock(&self.thread).take();
         thread.map_or(Ok(()), |thread| {
             thread

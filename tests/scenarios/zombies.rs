@@ -81,5 +81,5 @@ fn term(story: &Story, slot: usize) -> Option<u64> {
 /// Waits until the slot is claimed under a higher term.
 fn await_claim(story: &Story, slot: usize, before: Option<u64>) -> Result {
     let claimed = || (term(story, slot)? > before.unwrap_or(0)).then_some(());
-    wait_until(PATIENCE, claimed).with_context(|| format!("slot {slot} is not claimed"))
+    Ok(wait_until(PATIENCE, claimed).with_context(|| format!("slot {slot} is not claimed"))?)
 }

@@ -137,9 +137,9 @@ fn identity_of(row: &Row, columns: &[&str]) -> String {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} rows expected, {} found", self.expected, self.found)?;
-        show(f, "missing", &self.missing, |row| text(row))?;
-        show(f, "doubled", &self.doubled, |row| text(row))?;
-        show(f, "unexpected", &self.unexpected, |row| text(row))?;
+        show(f, "missing", &self.missing, text)?;
+        show(f, "doubled", &self.doubled, text)?;
+        show(f, "unexpected", &self.unexpected, text)?;
         show(f, "wrong", &self.wrong, |(expected, found)| {
             format!("{}\n     found {}", text(expected), text(found))
         })

@@ -230,21 +230,13 @@ impl Kafka {
             .iter()
             .map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port))
             .collect();
-        let mut listeners = vec![("PLAINTEXT", node.port, node.port, "PLAINTEXT")];
-        listeners.extend(
-            node.proxied
-                .map(|(port, advertised)| ("PROXIED", port, advertised, "PLAINTEXT")),
-        );
-        listeners.extend(
-            node.secure_port
-                .map(|port| ("SECURE", port, port, "SASL_SSL")),
-        );
-        let list = |show: &dyn Fn(&(&str, u16, u16, &str)) -> String| -> String {
+        let listeners = node.listeners();
+        let list = |show: fn(&Listener) -> String| -> String {
             listeners.iter().map(show).collect::<Vec<_>>().join(",")
         };
-        let listen = list(&|(name, port, _, _)| format!("{name}://127.0.0.1:{port}"));
-        let advertise = list(&|(name, _, port, _)| format!("{name}://127.0.0.1:{port}"));
-        let protocols = list(&|(name, _, _, protocol)| format!("{name}:{protocol}"));
+        let listen = list(|l| format!("{}://127.0.0.1:{}", l.name, l.port));
+        let advertise = list(|l| format!("{}://127.0.0.1:{}", l.name, l.advertised));
+        let protocols = list(|l| format!("{}:{}", l.name, l.protocol));
         let mut text = format!(
             "process.roles=broker,controller\n\
              node.id={id}\n\
@@ -314,7 +306,34 @@ const CLUSTER_PROPERTIES: &str = "\
     broker.heartbeat.interval.ms=1000\n\
     replica.lag.time.max.ms=6000\n";
 
+/// Where clients come in.
+struct Listener {
+    name: &'static str,
+    port: u16,
+    advertised: u16,
+    protocol: &'static str,
+}
+
 impl Node {
+    fn listeners(&self) -> Vec<Listener> {
+        let plain = |name, port, advertised| Listener {
+            name,
+            port,
+            advertised,
+            protocol: "PLAINTEXT",
+        };
+        let mut listeners = vec![plain("PLAINTEXT", self.port, self.port)];
+        listeners.extend(
+            self.proxied
+                .map(|(port, advertised)| plain("PROXIED", port, advertised)),
+        );
+        listeners.extend(self.secure_port.map(|port| Listener {
+            protocol: "SASL_SSL",
+            ..plain("SECURE", port, port)
+        }));
+        listeners
+    }
+
     fn new(id: usize, options: &KafkaOptions, scratch: &Path) -> Node {
         Node {
             process: Mutex::new(None),
