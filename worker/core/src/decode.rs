@@ -28,7 +28,7 @@ pub use self::rfc3339::parse_rfc3339;
 
 use self::columns::Column;
 use self::malformed::MalformedRows;
-use self::shape::{Shape, Target};
+use self::shape::{Several, Shape, Target};
 use crate::chunk::Millis;
 use crate::plan::DecodeColumn;
 
@@ -248,11 +248,11 @@ impl Decoder {
         (field, at) = self.shape.key(object, self.shape.head(object), bytes, at)?;
         loop {
             at = scan::space(bytes, at);
-            at = match *self.shape.target(field) {
+            at = match self.shape.target(field) {
                 Target::Column(column) => self.value(bytes, at, column, depth)?,
                 Target::Skip => scan::skip(bytes, at, depth)?,
                 Target::Object(inner) => self.inner(bytes, at, inner, depth)?,
-                Target::Several { .. } => self.several(bytes, at, field, depth)?,
+                Target::Several(several) => self.several(bytes, at, several, depth)?,
             };
             if let Some(next) = self.shape.next(field, bytes, at) {
                 (field, at) = next;
@@ -307,12 +307,10 @@ impl Decoder {
         &mut self,
         bytes: &[u8],
         at: usize,
-        field: usize,
+        several: usize,
         depth: usize,
     ) -> Result<usize, Reason> {
-        let Target::Several { columns, object } = self.shape.target(field).clone() else {
-            return scan::skip(bytes, at, depth);
-        };
+        let Several { columns, object } = self.shape.several(several).clone();
         for column in columns {
             self.value_again(bytes, at, column, depth)?;
         }

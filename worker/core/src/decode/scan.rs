@@ -10,7 +10,8 @@ use super::malformed::Reason;
 pub const MAX_DEPTH: usize = 128;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+/// The highest bit of each byte of a word.
+pub const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 #[inline(always)]
 pub fn byte(bytes: &[u8], at: usize) -> u8 {

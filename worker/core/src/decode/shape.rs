@@ -16,17 +16,21 @@ const LEARNT_LIMIT: usize = 256;
 const LEARNT_LENGTH: usize = 256;
 
 /// What to do with a field's value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Target {
     Skip,
     Column(usize),
     /// An object on the way to columns.
     Object(usize),
-    /// Several columns with the same path, or a path that is the start of another one.
-    Several {
-        columns: Vec<usize>,
-        object: Option<usize>,
-    },
+    /// An index into `Shape::several`.
+    Several(usize),
+}
+
+/// Several columns with the same path, or a path that is the start of another one.
+#[derive(Clone, Debug, Default)]
+pub struct Several {
+    pub columns: Vec<usize>,
+    pub object: Option<usize>,
 }
 
 /// Index of a field, or of an object's head, which stands before its first field.
@@ -43,6 +47,7 @@ const ANY_FIRST: u64 = !0xff;
 pub struct Shape {
     fields: Vec<Field>,
     objects: Vec<Object>,
+    several: Vec<Several>,
     /// A key with escapes, read.
     key: Vec<u8>,
 }
@@ -105,9 +110,12 @@ impl Field {
     /// `first` count.
     #[inline(always)]
     fn matches(&self, bytes: &[u8], at: usize, first: u64) -> Option<usize> {
-        let (Some(low), Some(high)) = (scan::word(bytes, at), scan::word(bytes, at + 8)) else {
+        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) else {
             return self.matches_slowly(bytes, at, first);
         };
+        // In two halves: comparing them as one costs a detour through vector registers.
+        let chunk = u128::from_le_bytes(*chunk);
+        let (low, high) = (chunk as u64, (chunk >> 64) as u64);
         if (low ^ self.words[0]) & self.masks[0] & first != 0 {
             return None;
         }
@@ -136,6 +144,7 @@ impl Shape {
         let mut shape = Shape {
             fields: vec![Field::head()],
             objects: Vec::new(),
+            several: Vec::new(),
             key: Vec::new(),
         };
         shape.add_object();
@@ -176,48 +185,48 @@ impl Shape {
     /// The object in the field `name` of `object`.
     fn object_at(&mut self, object: usize, name: &str) -> usize {
         let field = self.field_at(object, name.as_bytes());
-        let columns = match &self.fields[field].target {
-            Target::Object(inner)
-            | Target::Several {
-                object: Some(inner),
-                ..
-            } => return *inner,
-            Target::Column(column) => vec![*column],
-            Target::Several { columns, .. } => columns.clone(),
-            Target::Skip => Vec::new(),
-        };
-        let inner = self.add_object();
-        self.fields[field].target = match columns.is_empty() {
-            true => Target::Object(inner),
-            false => Target::Several {
-                columns,
-                object: Some(inner),
-            },
-        };
+        let mut several = self.several_of(field);
+        let inner = several.object.unwrap_or_else(|| self.add_object());
+        several.object = Some(inner);
+        self.set(field, several);
         inner
     }
 
     fn add_column(&mut self, object: usize, name: &str, column: usize) {
         let field = self.field_at(object, name.as_bytes());
-        let target = &mut self.fields[field].target;
-        *target = match std::mem::replace(target, Target::Skip) {
-            Target::Skip => Target::Column(column),
-            Target::Column(other) => Target::Several {
-                columns: vec![other, column],
+        let mut several = self.several_of(field);
+        several.columns.push(column);
+        self.set(field, several);
+    }
+
+    fn several_of(&self, field: FieldId) -> Several {
+        match self.fields[field].target {
+            Target::Skip => Several::default(),
+            Target::Column(column) => Several {
+                columns: vec![column],
                 object: None,
             },
-            Target::Object(inner) => Target::Several {
-                columns: vec![column],
-                object: Some(inner),
+            Target::Object(object) => Several {
+                columns: Vec::new(),
+                object: Some(object),
             },
-            Target::Several {
-                mut columns,
-                object,
-            } => {
-                columns.push(column);
-                Target::Several { columns, object }
+            Target::Several(index) => self.several[index].clone(),
+        }
+    }
+
+    fn set(&mut self, field: FieldId, several: Several) {
+        self.fields[field].target = match (several.columns.as_slice(), several.object) {
+            ([column], None) => Target::Column(*column),
+            ([], Some(object)) => Target::Object(object),
+            _ => {
+                self.several.push(several);
+                Target::Several(self.several.len() - 1)
             }
         };
+    }
+
+    pub fn several(&self, index: usize) -> &Several {
+        &self.several[index]
     }
 
     /// The head of an object: what stands before its first field.
@@ -227,8 +236,8 @@ impl Shape {
     }
 
     #[inline(always)]
-    pub fn target(&self, field: FieldId) -> &Target {
-        &self.fields[field].target
+    pub fn target(&self, field: FieldId) -> Target {
+        self.fields[field].target
     }
 
     /// Behind a value: the field that followed last time, if its comma, key and colon are at `at` without spaces, and

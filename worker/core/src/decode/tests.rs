@@ -677,9 +677,12 @@ fn row_of_value(value: &serde_json::Value) -> Option<Row> {
     }
     // serde_json reads `-0` as a double; here it is the integer 0.
     let int = |value: &Value| {
-        value
-            .as_i64()
-            .or_else(|| (value.to_string() == "-0.0").then_some(0))
+        value.as_i64().or_else(|| {
+            (value
+                .as_f64()
+                .is_some_and(|value| value == 0.0 && value.is_sign_negative()))
+            .then_some(0)
+        })
     };
     let object = value.as_object()?;
     let outer = object.get("o").and_then(Value::as_object);
