@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
-use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err};
+use arrow::error::ArrowError;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError, Result, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{Expr as Logical, Operator};
+use datafusion_expr::{ColumnarValue, Expr as Logical};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::expressions::CastExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
@@ -76,46 +78,48 @@ fn plan(expr: Expr, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
             .build(),
     );
     let logical = simplifier.coerce(logical, &schema_ref)?;
-    let logical = simplifier.simplify(fold_checked(logical)?)?;
-    let props = ExecutionProps::new();
-    let physical = create_physical_expr(
-        &logical,
-        &schema_ref,
-        &props,
-        &PhysicalPlanningContext::default(),
-    )?;
-    physical::guard(physical, schema)
+    refuse_overflow(&logical)?;
+    guard(&simplifier.simplify(logical)?, &schema_ref, schema)
 }
 
-/// Integer arithmetic between literals, computed here: the simplifier would let it wrap.
-fn fold_checked(expr: Logical) -> Result<Logical> {
-    let folded = expr.transform_up(|expr| {
-        let Logical::BinaryExpr(binary) = &expr else {
-            return Ok(Transformed::no(expr));
-        };
-        let (
-            Logical::Literal(ScalarValue::Int64(Some(left)), _),
-            Logical::Literal(ScalarValue::Int64(Some(right)), _),
-        ) = (binary.left.as_ref(), binary.right.as_ref())
-        else {
-            return Ok(Transformed::no(expr));
-        };
-        let result = match binary.op {
-            Operator::Plus => left.checked_add(*right),
-            Operator::Minus => left.checked_sub(*right),
-            Operator::Multiply => left.checked_mul(*right),
-            Operator::Divide if *right != 0 => left.checked_div(*right),
-            _ => return Ok(Transformed::no(expr)),
-        };
-        match result {
-            Some(value) => Ok(Transformed::yes(Logical::Literal(
-                ScalarValue::Int64(Some(value)),
-                None,
-            ))),
-            None => plan_err!("`{expr}` is out of the range of Int64"),
+/// Refuses constants out of range, such as `9223372036854775807 + 1`: the simplifier computes them without our guards,
+/// and would let them wrap.
+fn refuse_overflow(expr: &Logical) -> Result<()> {
+    expr.apply(|part| {
+        if !part.column_refs().is_empty() {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        match constant(part) {
+            Err(error) if is_overflow(&error) => plan_err!("`{part}` is out of range"),
+            // What else is wrong with it shows later.
+            _ => Ok(TreeNodeRecursion::Jump),
         }
     })?;
-    Ok(folded.data)
+    Ok(())
+}
+
+/// The value of an expression that reads no columns.
+fn constant(expr: &Logical) -> Result<ColumnarValue> {
+    let none = Schema::empty();
+    let physical = guard(expr, &DFSchema::try_from(none.clone())?, &none)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    physical.evaluate(&RecordBatch::try_new_with_options(
+        Arc::new(none),
+        Vec::new(),
+        &options,
+    )?)
+}
+
+fn is_overflow(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ArrowError(error, _) if matches!(error.as_ref(), ArrowError::ArithmeticOverflow(_)))
+}
+
+/// The physical expression, with our guards.
+fn guard(expr: &Logical, df_schema: &DFSchema, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let props = ExecutionProps::new();
+    let physical =
+        create_physical_expr(expr, df_schema, &props, &PhysicalPlanningContext::default())?;
+    physical::guard(physical, schema)
 }
 
 /// Casts the result to the engine's type.

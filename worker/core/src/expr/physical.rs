@@ -2,7 +2,7 @@
 //! counts only where the left one leaves it open.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
@@ -90,7 +90,7 @@ fn may_fail(expr: &Arc<dyn PhysicalExpr>) -> bool {
 }
 
 /// AND (`decided_by` false) or OR (`decided_by` true): rows that `left` decides never see `right`.
-#[derive(Debug, Clone, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 struct Lazy {
     left: Arc<dyn PhysicalExpr>,
     right: Arc<dyn PhysicalExpr>,
@@ -103,6 +103,12 @@ impl PartialEq for Lazy {
         self.left.eq(&other.left)
             && self.right.eq(&other.right)
             && self.decided_by == other.decided_by
+    }
+}
+
+impl Hash for Lazy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.left, &self.right, self.decided_by).hash(state);
     }
 }
 
@@ -205,7 +211,7 @@ impl fmt::Display for Lazy {
 }
 
 /// Fails where the result is no finite number (Double) or has too many digits (Decimal).
-#[derive(Debug, Clone, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 struct InRange {
     inner: Arc<dyn PhysicalExpr>,
 }
@@ -213,6 +219,12 @@ struct InRange {
 impl PartialEq for InRange {
     fn eq(&self, other: &Self) -> bool {
         self.inner.eq(&other.inner)
+    }
+}
+
+impl Hash for InRange {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
     }
 }
 

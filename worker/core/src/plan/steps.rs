@@ -214,6 +214,13 @@ fn windowed(
             );
         }
     }
+    // Rows with two columns of one name could not even be thought about.
+    if group
+        .iter()
+        .any(|item| column_problem(&item.name).is_some())
+    {
+        return None;
+    }
     let fields: Vec<Field> = group.iter().map(field).collect();
     let items = step.aggregate.as_deref().unwrap_or_default();
     let aggregation = keep(

@@ -283,8 +283,7 @@ fn no_groups_mean_one_group_in_one_task() {
 #[test]
 fn a_second_window_goes_by_the_first_ones_groups() {
     let second = |group: &str| {
-        let step =
-            format!("  sinks:\n    - {{name: hours, from: hourly, stdout: {{}}}}\n  checkpoint:");
+        let step = "  sinks:\n    - {name: hours, from: hourly, stdout: {}}\n  checkpoint:";
         let text = text(&[("groupBy: [user_id]", "groupBy: [user_id, kind]")]);
         let hourly = format!(
             "    - name: hourly\n      from: spend\n      groupBy: {group}\n      window: {{tumbling: {{size: 1h}}}}\n      aggregate: [\"sum(total) AS total\"]\n"
@@ -595,7 +594,8 @@ fn explain_tells_stages_state_and_guarantees() {
 /// Each wrong job, and all that is said about it.
 #[test]
 fn messages() {
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
+    type Edits<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(Edits<'_>, &[&str])] = &[
         (
             &[("from: events\n", "from: evnts\n")],
             &["spec.steps[0].from: there is no source or step `evnts` (did you mean `events`?)"],
@@ -650,8 +650,7 @@ fn messages() {
             &[("upper(kind) AS kind", "upper(kind) AS _op")],
             &[
                 "spec.steps[0].select: `_op` is a name that the engine gives out itself (choose another name)",
-                "spec.steps[1].where: there is no column `kind` (columns here: `user_id`, `_op`, `ts`, `amount`)",
-            ][..1],
+            ],
         ),
         (
             &[(
@@ -717,7 +716,7 @@ fn messages() {
             )],
             &[
                 "spec.steps[1].groupBy: `window_start` is a name that the engine gives out itself (write `ts AS other_name`)",
-            ][..1],
+            ],
         ),
         (
             &[("sum(amount) AS total", "amount AS total")],
@@ -903,16 +902,9 @@ fn messages() {
     ];
     assert!(cases.len() >= 30);
     for (edits, expected) in cases {
-        let text = text(edits);
-        let problems = try_plan(&text).err().unwrap_or_default();
+        let problems = try_plan(&text(edits)).err().unwrap_or_default();
         let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
-        for (at, expected) in expected.iter().enumerate() {
-            assert_eq!(
-                told.get(at).map(String::as_str),
-                Some(*expected),
-                "{edits:?}\n{told:#?}"
-            );
-        }
+        assert_eq!(told, *expected, "{edits:?}");
     }
 }
 
