@@ -312,6 +312,38 @@ fn a_source_without_a_key_is_always_re_keyed() {
 }
 
 #[test]
+fn the_whole_key_must_be_among_the_groups() {
+    let two = ("      key: [user_id]\n", "      key: [user_id, kind]\n");
+    let as_is = ("\"upper(kind) AS kind\"", "kind");
+    assert_eq!(
+        planned(&[two, as_is]).exchanges.len(),
+        1,
+        "a user's rows are in several tasks"
+    );
+    let both = ("groupBy: [user_id]", "groupBy: [kind, user_id]");
+    assert!(planned(&[two, as_is, both]).exchanges.is_empty());
+    assert_eq!(
+        planned(&[two, both]).exchanges.len(),
+        1,
+        "`kind` is computed"
+    );
+}
+
+#[test]
+fn what_is_in_one_task_stays_there() {
+    let plan = planned(&[
+        ("groupBy: [user_id]", "groupBy: []"),
+        ("key: [user_id, window_start]", "key: []"),
+        (
+            "  sinks:\n",
+            "    - {name: next, from: spend, groupBy: [purchases], window: {tumbling: {size: 1h}}, aggregate: [\"count(*) AS n\"]}\n  sinks:\n    - {name: next, from: next, stdout: {}}\n",
+        ),
+    ]);
+    assert_eq!(plan.exchanges.len(), 1);
+    assert_eq!(plan.stages[1].nodes.len(), 2);
+}
+
+#[test]
 fn side_streams_come_from_both_sides_of_an_exchange_unchanged() {
     let plan = planned(&[
         ("groupBy: [user_id]", "groupBy: [\"length(kind) AS size\"]"),
