@@ -39,6 +39,8 @@ use pace::Pace;
 
 /// Longest nap while there is nothing to do: idle clocks and checkpoints are looked at this often.
 const NAP: Duration = Duration::from_millis(50);
+/// How often idle partitions look at the others, and so how often they commit while nothing comes.
+const IDLE_LOOK: Duration = Duration::from_millis(250);
 /// Drained means drained within this long; after that the worker leaves without a last checkpoint, which is safe.
 const DRAIN: Duration = Duration::from_secs(25);
 
@@ -115,6 +117,7 @@ struct Pending {
     epoch: u64,
     output: Arc<EpochOutput>,
     sink_timestamp: i64,
+    positions: BTreeMap<TaskId, i64>,
 }
 
 impl Driver {
@@ -225,6 +228,7 @@ struct Running<'a> {
     advances: BTreeMap<TaskId, Millis>,
     checkpoint: CheckpointClock,
     punctuated: Instant,
+    looked: Instant,
     /// A reason to commit an epoch without rows: a checkpoint to name, an end, an idle state to tell.
     due: bool,
     /// Of the last epoch: grows with every one.
@@ -263,6 +267,7 @@ impl<'a> Running<'a> {
                 dirty: true,
             },
             punctuated: Instant::now(),
+            looked: Instant::now(),
             due: true,
             sink_timestamp: last.sink_timestamp,
             told_idle: Vec::new(),
@@ -314,6 +319,7 @@ impl<'a> Running<'a> {
         }
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.epoch <= epoch) {
             self.driver.report.committed(pending.epoch);
+            self.driver.resolver.committed(&pending.positions);
             self.driver.apply(&pending, sinks)?;
         }
         Ok(())
@@ -332,7 +338,10 @@ impl<'a> Running<'a> {
 
     /// Idle partitions, ends of inputs and checkpoints that have come in.
     fn look_at_clocks(&mut self) -> Result<(), DriverError> {
-        self.advances = self.inputs.idle_advances(&self.engine, &self.driver.peers);
+if self.looked.elapsed() >= IDLE_LOOK {
+            self.looked = Instant::now();
+            self.advances = self.inputs.idle_advances(&self.engine, &self.driver.peers);
+        }
         if self.inputs.newly_ended(&self.engine).next().is_some()
             || self.inputs.idle_tasks() != self.told_idle
         {
@@ -414,7 +423,9 @@ impl<'a> Running<'a> {
             epoch: self.epoch,
             output: output.clone(),
             sink_timestamp,
+            positions: closed.positions,
         });
+        self.driver.report.closed();
         self.committing = true;
         self.driver
             .committer

@@ -263,6 +263,15 @@ impl Resolver {
         Ok(Inputs::new(engine, inputs, woken)?)
     }
 
+    /// Tells lag tools how far committed epochs are; nobody here reads it back.
+    pub fn committed(&self, positions: &BTreeMap<TaskId, i64>) {
+        for (task, position) in positions {
+            if let Origin::Topic { reader, topic, .. } = &self.origins[task.stage] {
+                reader.committed(&topic.topic, task.partition, *position);
+            }
+        }
+    }
+
     fn generated(&self, task: TaskId, position: i64) -> Result<GeneratePartition, ResolveError> {
         let StageInput::Source(index) = self.plan.stages[task.stage].input else {
             return Err(EngineError::NoTask(task).into());

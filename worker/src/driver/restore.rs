@@ -115,6 +115,7 @@ pub fn replay(
                 epoch: cut.epoch,
                 output,
                 sink_timestamp: cut.sink_timestamp,
+                positions: closed.positions,
             });
         }
         driver.tell(fact)?;
