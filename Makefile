@@ -33,8 +33,12 @@ demo: bins ## Run two small jobs over made-up events: no server needed
 		$(BIN)/streamjob-worker run manifests/samples/$$job.yaml --fresh --quiet --state-dir $(BIN)/demo || exit; \
 	done
 
+.PHONY: demo-check
+demo-check: ## The demo, its rows compared with those that it should give
+	@$(MAKE) --no-print-directory demo 2>/dev/null | grep '^{' | diff tests/demo.expected - && echo "the demo gave its $$(wc -l < tests/demo.expected) rows"
+
 .PHONY: test
-test: build unit properties scenarios ## Everything that must pass: unit tests, properties, then scenarios on real servers
+test: build demo-check unit properties scenarios ## Everything that must pass: unit tests, properties, then scenarios on real servers
 
 .PHONY: unit
 unit: ## Unit tests

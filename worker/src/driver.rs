@@ -338,7 +338,7 @@ impl<'a> Running<'a> {
 
     /// Idle partitions, ends of inputs and checkpoints that have come in.
     fn look_at_clocks(&mut self) -> Result<(), DriverError> {
-if self.looked.elapsed() >= IDLE_LOOK {
+        if self.looked.elapsed() >= IDLE_LOOK {
             self.looked = Instant::now();
             self.advances = self.inputs.idle_advances(&self.engine, &self.driver.peers);
         }

@@ -7,6 +7,7 @@ use bench::*;
 
 use super::*;
 use crate::chunk::W_END;
+use crate::plan::AggregateCall;
 use crate::plan::AggregateFunction::*;
 
 const TUMBLING: WindowKind = WindowKind::Tumbling {
