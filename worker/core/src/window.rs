@@ -44,7 +44,7 @@ use crate::stateless::failed_rows;
 use assign::Grid;
 use emit::Emitter;
 use input::Prepared;
-use store::Store;
+use store::{KeyId, Store};
 
 /// Pairs of a row and a group that are collected before the accumulators see them: enough to make a pass worthwhile,
 /// few enough to stay small where a row falls into many windows.
@@ -139,6 +139,9 @@ struct Batch {
 struct Log {
     times: Vec<Millis>,
     sequences: Vec<u64>,
+    /// Keys that were known before these rows, good while the store has forgotten none since.
+    keys: Vec<Option<KeyId>>,
+    forgotten: u64,
 }
 
 /// What became of a row.
@@ -227,6 +230,10 @@ impl WindowStep {
                 .iter()
                 .map(|row| self.sequence + u64::from(*row))
                 .collect(),
+            keys: self
+                .store
+                .find_keys((0..rows.len()).map(|place| prepared.keys.get(place))),
+            forgotten: self.store.forgotten(),
         };
         let mut late = Vec::new();
         let mut nowhere = Vec::new();
@@ -331,7 +338,10 @@ impl WindowStep {
         if self.gone(span.last_end, self.watermark) {
             return Ok(Placed::Late);
         }
-        let key = self.store.key(prepared.keys.get(place));
+        let key = match self.found(place, log) {
+            Some(key) => key,
+            None => self.store.key(prepared.keys.get(place)),
+        };
         for (start, end) in span.windows() {
             if self.gone(end, self.watermark) {
                 continue;
@@ -357,6 +367,15 @@ impl WindowStep {
         Ok(Placed::Counted)
     }
 
+    /// The key at a place, if it was known before the rows at hand and surely still is.
+    #[inline]
+    fn found(&self, place: usize, log: &Log) -> Option<KeyId> {
+        match log.forgotten == self.store.forgotten() {
+            true => log.keys[place],
+            false => None,
+        }
+    }
+
     fn place_in_session(
         &mut self,
         place: usize,
@@ -371,21 +390,21 @@ impl WindowStep {
             return Ok(Placed::Nowhere);
         };
         let bytes = prepared.keys.get(place);
-        let windows = self
-            .store
-            .find_key(bytes)
-            .map_or(&[][..], |key| self.store.windows(key));
+        let known = self
+            .found(place, log)
+            .or_else(|| self.store.find_key(bytes));
+        let windows = known.map_or(&[][..], |key| self.store.windows(key));
         let at = windows.partition_point(|held| held.end < time);
         // Sessions lie more than `gap` apart, so a row is near two at most.
         let near: SmallVec<[Slot; 2]> = windows[at..]
             .iter()
-            .take_while(|held| held.start <= reach)
+            .take_while(|held| self.store.group(held.slot).start <= reach)
             .map(|held| held.slot)
             .collect();
         let slot = match near.split_first() {
             None if self.gone(reach, self.watermark) => return Ok(Placed::Late),
             None => {
-                let key = self.store.key(bytes);
+                let key = known.unwrap_or_else(|| self.store.key(bytes));
                 self.create(key, at, time, reach)
             }
             Some((first, others)) => {
@@ -455,7 +474,7 @@ impl WindowStep {
         }
     }
 
-    fn create(&mut self, key: store::KeyId, at: usize, start: Millis, end: Millis) -> Slot {
+    fn create(&mut self, key: KeyId, at: usize, start: Millis, end: Millis) -> Slot {
         let slot = self.store.hold(key, at, start, end);
         self.schedule(slot);
         if self.updates {

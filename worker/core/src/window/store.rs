@@ -21,7 +21,6 @@ pub type KeyId = u32;
 /// A window of a key. A key's windows are in order of time: those of a grid by end, sessions do not touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    pub start: Millis,
     pub end: Millis,
     pub slot: Slot,
 }
@@ -29,14 +28,16 @@ pub struct Held {
 /// A key's list of windows; most keys have one open and one on its way out.
 pub type HeldList = SmallVec<[Held; 2]>;
 
+/// What is seldom asked of a key.
 #[derive(Debug)]
 struct Key {
-    bytes: Box<[u8]>,
     hash: u64,
-    /// Slots that belong to the key, those no longer in `windows` included.
+    /// Slots that belong to the key, those no longer among its windows included.
     uses: u32,
-    windows: HeldList,
 }
+
+/// A key's bytes; those of most keys lie here, not behind a pointer.
+type Name = SmallVec<[u8; 23]>;
 
 /// One group: a key in a window.
 #[derive(Debug)]
@@ -60,7 +61,12 @@ pub struct Group {
 #[derive(Debug, Default)]
 pub struct Store {
     table: HashTable<KeyId>,
+    /// By key, in columns: finding a key costs cache misses, so what a search reads lies close together.
+    names: Vec<Name>,
+    windows: Vec<HeldList>,
     keys: Vec<Key>,
+    /// How often a key has been forgotten: a `KeyId` found before the last time may be another's.
+    forgotten: u64,
     free_keys: Vec<KeyId>,
     groups: Vec<Group>,
     free_slots: Vec<Slot>,
@@ -78,20 +84,30 @@ fn hash(bytes: &[u8]) -> u64 {
 impl Store {
     #[inline]
     pub fn find_key(&self, bytes: &[u8]) -> Option<KeyId> {
-        let keys = &self.keys;
+        let names = &self.names;
         self.table
-            .find(hash(bytes), |id| *keys[*id as usize].bytes == *bytes)
+            .find(hash(bytes), |id| names[*id as usize][..] == *bytes)
             .copied()
+    }
+
+    /// The keys of many rows that are known already. One after the other, so that their cache misses overlap. The
+    /// answers hold until `forgotten` changes.
+    pub fn find_keys<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<Option<KeyId>> {
+        keys.map(|key| self.find_key(key)).collect()
+    }
+
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The key, interned where it is new. A new key must get a window (`hold`) before anything else happens.
     #[inline]
     pub fn key(&mut self, bytes: &[u8]) -> KeyId {
         let hash = hash(bytes);
-        let keys = &self.keys;
+        let names = &self.names;
         match self
             .table
-            .find(hash, |id| *keys[*id as usize].bytes == *bytes)
+            .find(hash, |id| names[*id as usize][..] == *bytes)
         {
             Some(id) => *id,
             None => self.intern(hash, bytes),
@@ -100,19 +116,18 @@ impl Store {
 
     #[cold]
     fn intern(&mut self, hash: u64, bytes: &[u8]) -> KeyId {
-        let key = Key {
-            bytes: bytes.into(),
-            hash,
-            uses: 0,
-            windows: HeldList::new(),
-        };
+        let key = Key { hash, uses: 0 };
+        let name = Name::from_slice(bytes);
         let id = match self.free_keys.pop() {
             Some(id) => {
                 self.keys[id as usize] = key;
+                self.names[id as usize] = name;
                 id
             }
             None => {
                 self.keys.push(key);
+                self.names.push(name);
+                self.windows.push(HeldList::new());
                 (self.keys.len() - 1) as KeyId
             }
         };
@@ -125,12 +140,12 @@ impl Store {
     /// The windows of a key, in order of time.
     #[inline]
     pub fn windows(&self, key: KeyId) -> &[Held] {
-        &self.keys[key as usize].windows
+        &self.windows[key as usize]
     }
 
     #[inline]
     pub fn key_bytes(&self, key: KeyId) -> &[u8] {
-        &self.keys[key as usize].bytes
+        &self.names[key as usize]
     }
 
     #[inline]
@@ -165,9 +180,9 @@ impl Store {
             Some(place) => *place = group,
             None => self.groups.push(group),
         }
+        self.windows[key as usize].insert(at, Held { end, slot });
         let key = &mut self.keys[key as usize];
         key.uses += 1;
-        key.windows.insert(at, Held { start, end, slot });
         slot
     }
 
@@ -175,12 +190,11 @@ impl Store {
     pub fn resize(&mut self, slot: Slot, start: Millis, end: Millis) {
         let group = &mut self.groups[slot as usize];
         (group.start, group.end) = (start, end);
-        if let Some(held) = self.keys[group.key as usize]
-            .windows
+        if let Some(held) = self.windows[group.key as usize]
             .iter_mut()
             .find(|held| held.slot == slot)
         {
-            (held.start, held.end) = (start, end);
+            held.end = end;
         }
     }
 
@@ -189,9 +203,7 @@ impl Store {
         let group = &mut self.groups[slot as usize];
         if std::mem::take(&mut group.held) {
             group.timer = group.timer.wrapping_add(1);
-            self.keys[group.key as usize]
-                .windows
-                .retain(|held| held.slot != slot);
+            self.windows[group.key as usize].retain(|held| held.slot != slot);
         }
     }
 
@@ -205,7 +217,8 @@ impl Store {
         let key = &mut self.keys[id as usize];
         key.uses -= 1;
         if key.uses == 0 {
-            key.bytes = Box::default();
+            self.names[id as usize] = Name::new();
+            self.forgotten += 1;
             if let Ok(entry) = self.table.find_entry(key.hash, |held| *held == id) {
                 entry.remove();
             }
@@ -302,19 +315,22 @@ impl Store {
 
     /// Estimate of the memory in use, accumulators aside.
     pub fn bytes(&self) -> usize {
-        let keys: usize = self
-            .keys
+        let names: usize = self
+            .names
             .iter()
-            .map(|key| key.bytes.len() + spilled(&key.windows))
+            .map(|name| if name.spilled() { name.len() } else { 0 })
             .sum();
+        let windows: usize = self.windows.iter().map(spilled).sum();
         let rows: usize = self
             .groups
             .iter()
             .flat_map(|group| &group.emitted)
             .map(|row| row.len())
             .sum();
-        keys + rows
-            + self.keys.capacity() * size_of::<Key>()
+        names
+            + windows
+            + rows
+            + self.keys.capacity() * (size_of::<Key>() + size_of::<Name>() + size_of::<HeldList>())
             + self.groups.capacity() * (size_of::<Group>() + size_of::<(Slot, u32)>())
             + self.table.allocation_size()
     }

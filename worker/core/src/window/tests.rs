@@ -10,6 +10,7 @@ use crate::chunk::W_END;
 use crate::plan::AggregateCall;
 use crate::plan::AggregateFunction::*;
 
+const NOTHING: [&str; 0] = [];
 const TUMBLING: WindowKind = WindowKind::Tumbling {
     size: 10,
     offset: 0,
@@ -20,14 +21,14 @@ fn a_window_fires_when_w_reaches_its_end() {
     let mut bench = Bench::new(counting(TUMBLING));
     assert_eq!(
         bench.rows(&[row(1, "a"), row(3, "b").w(1), row(9, "a").w(3)]),
-        []
+        NOTHING
     );
-    assert_eq!(bench.advance(9), []);
+    assert_eq!(bench.advance(9), NOTHING);
     assert_eq!(
         bench.advance(10),
         ["a [0, 10) 2 @9 before 9", "b [0, 10) 1 @9 before 9"]
     );
-    assert_eq!(bench.advance(W_END), []);
+    assert_eq!(bench.advance(W_END), NOTHING);
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn a_row_late_for_some_windows_only_is_counted_in_the_others() {
         slide: 10,
         offset: 0,
     }));
-    assert_eq!(bench.rows(&[row(5, "a").w(12)]), []);
+    assert_eq!(bench.rows(&[row(5, "a").w(12)]), NOTHING);
     assert_eq!(
         bench.rows(&[row(5, "a").w(20)]),
         ["a [0, 20) 1 @19 before 12", "late 5 before 20"]
@@ -120,18 +121,18 @@ fn within_the_lateness_a_changed_window_goes_out_again_at_the_epochs_end() {
     let mut bench = Bench::new(counting(TUMBLING).lateness(10));
     bench.rows(&[row(1, "a"), row(2, "b")]);
     assert_eq!(bench.advance(10).len(), 2);
-    assert_eq!(bench.end_epoch(), []);
+    assert_eq!(bench.end_epoch(), NOTHING);
     assert_eq!(
         bench.rows(&[row(3, "b").w(10), row(4, "b").w(11), row(5, "c").w(19)]),
-        []
+        NOTHING
     );
     assert_eq!(
         bench.end_epoch(),
         ["b [0, 10) 3 @9 before 19", "c [0, 10) 1 @9 before 19"]
     );
-    assert_eq!(bench.end_epoch(), []);
+    assert_eq!(bench.end_epoch(), NOTHING);
     // A change goes out before the window is gone, also when the epoch has not ended.
-    assert_eq!(bench.rows(&[row(3, "a").w(19)]), []);
+    assert_eq!(bench.rows(&[row(3, "a").w(19)]), NOTHING);
     assert_eq!(bench.advance(20), ["a [0, 10) 2 @9 before 19"]);
     assert_eq!(bench.rows(&[row(3, "a").w(20)]), ["late 3 before 20"]);
     assert_eq!(bench.step.counters().windows, 0);
@@ -149,7 +150,7 @@ fn a_group_that_no_longer_passes_having_is_withdrawn() {
     bench.rows(&[row(1, "a").w(10)]);
     assert_eq!(bench.end_epoch(), ["delete a [0, 10) 2 @9 before 10"]);
     bench.rows(&[row(1, "a").w(10)]);
-    assert_eq!(bench.end_epoch(), []);
+    assert_eq!(bench.end_epoch(), NOTHING);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn a_row_that_would_be_the_same_is_not_emitted_again() {
     bench.rows(&[row(1, "a").n(7)]);
     assert_eq!(bench.advance(10), ["a [0, 10) 7 @9 before start"]);
     bench.rows(&[row(1, "a").n(5).w(10)]);
-    assert_eq!(bench.end_epoch(), []);
+    assert_eq!(bench.end_epoch(), NOTHING);
     bench.rows(&[row(1, "a").n(8).w(10)]);
     assert_eq!(bench.end_epoch(), ["a [0, 10) 8 @9 before 10"]);
 }
@@ -173,15 +174,18 @@ fn open_windows_with_changes_go_out_when_w_crosses_a_multiple_of_emit_every() {
         .emit_every(10),
     );
     // Coming from the start is no crossing.
-    assert_eq!(bench.rows(&[row(1, "b"), row(3, "a").w(1)]), []);
-    assert_eq!(bench.advance(9), []);
-    assert_eq!(bench.end_epoch(), []);
+    assert_eq!(bench.rows(&[row(1, "b"), row(3, "a").w(1)]), NOTHING);
+    assert_eq!(bench.advance(9), NOTHING);
+    assert_eq!(bench.end_epoch(), NOTHING);
     assert_eq!(
         bench.advance(10),
         ["a [0, 100) 1 @99 before 9", "b [0, 100) 1 @99 before 9"]
     );
-    assert_eq!(bench.advance(20), []);
-    assert_eq!(bench.rows(&[row(25, "a").w(20), row(37, "a").w(25)]), []);
+    assert_eq!(bench.advance(20), NOTHING);
+    assert_eq!(
+        bench.rows(&[row(25, "a").w(20), row(37, "a").w(25)]),
+        NOTHING
+    );
     assert_eq!(bench.advance(37), ["a [0, 100) 3 @99 before 25"]);
     // Fires: only what has changed since.
     bench.rows(&[row(38, "c").w(37)]);
@@ -246,7 +250,7 @@ fn an_emitted_session_that_grows_is_withdrawn_and_emitted_anew() {
         ]
     );
     // Within its bounds: emitted again.
-    assert_eq!(bench.rows(&[row(0, "a").w(40)]), []);
+    assert_eq!(bench.rows(&[row(0, "a").w(40)]), NOTHING);
     assert_eq!(bench.end_epoch(), ["a [0, 10) 2 @9 before 40"]);
     // Other bounds, fired still.
     assert_eq!(
@@ -263,8 +267,8 @@ fn an_emitted_session_that_grows_is_withdrawn_and_emitted_anew() {
         ]
     );
     // Open again: goes out when it fires.
-    assert_eq!(bench.rows(&[row(40, "a").w(45)]), []);
-    assert_eq!(bench.end_epoch(), []);
+    assert_eq!(bench.rows(&[row(40, "a").w(45)]), NOTHING);
+    assert_eq!(bench.end_epoch(), NOTHING);
     assert_eq!(bench.advance(50), ["a [0, 50) 6 @49 before 45"]);
 }
 
@@ -316,7 +320,7 @@ fn a_filtered_call_does_not_look_at_the_rows_it_leaves_out() {
     let mut bench = Bench::new(plan(TUMBLING, vec![call(Count, None), filtered]));
     assert_eq!(
         bench.rows(&[row(1, "a").n(5), row(2, "a").n(0), row(3, "a").without_n()]),
-        []
+        NOTHING
     );
     assert_eq!(bench.advance(10), ["a [0, 10) 3 2 @9 before start"]);
 }
@@ -357,7 +361,7 @@ fn times_whose_window_cannot_be_told_fail() {
     let mut bench = Bench::new(counting(TUMBLING).lateness(i64::MAX));
     assert_eq!(
         bench.rows(&[row(i64::MAX - 20, "a"), row(-20, "a").w(i64::MAX - 30)]),
-        []
+        NOTHING
     );
     assert_eq!(
         bench.end_epoch(),
