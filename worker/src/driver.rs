@@ -32,7 +32,7 @@ use crate::commit::{Committer, CommitterGone, Message};
 use crate::peers::Peers;
 use crate::report::SlotReport;
 use crate::resolve::{ResolveError, Resolver};
-use crate::sink::{ExternalSink, SinkError};
+use crate::sink::{ExternalSink, SinkError, not_ahead};
 use crate::source::SourceError;
 use inputs::{Inputs, Read};
 use pace::Pace;
@@ -159,6 +159,7 @@ impl Driver {
                 }
                 Decision::Run { last } => {
                     let state = restored.take().ok_or(DriverError::OutOfTurn("a run"))?;
+                    self.check_sinks(last.epoch)?;
                     return Ok(Start::Running(Box::new(Running::new(self, state, *last))));
                 }
                 Decision::DeleteCheckpoints(list) => list
@@ -177,6 +178,19 @@ impl Driver {
 
     fn tell(&self, fact: Fact) -> Result<(), DriverError> {
         Ok(self.committer.send(Message::Fact(fact))?)
+    }
+
+    /// External sinks must not have epochs that the journal does not: they would skip the new ones of these numbers.
+    fn check_sinks(&mut self, journal: u64) -> Result<(), DriverError> {
+        for (name, sink) in self.sinks.values_mut() {
+            sink.applied(self.slot)
+                .and_then(|applied| not_ahead(name, self.slot, applied, journal))
+                .map_err(|source| DriverError::Sink {
+                    sink: name.clone(),
+                    source,
+                })?;
+        }
+        Ok(())
     }
 
     /// Gives the rows of a committed epoch to the external sinks that want them.

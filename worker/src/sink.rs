@@ -1,23 +1,22 @@
 //! Sinks outside the transaction: they take an epoch's rows after its commit, and skip an epoch that they already have.
 //!
 //! An epoch is applied once it is committed, in order, per slot; what a crash leaves unapplied is derived again from the
-//! journal and applied at the next start. So a sink must know which epoch of each slot it has (`applied`), and that must
-//! not get lost where the rows do not: a checkpoint is named in the journal only when `applied` has reached its epoch.
+//! journal and applied at the next start, also what the sink has already and only the journal does not know of. So a sink
+//! remembers which epoch of each slot it has, and has it to stay before `apply` returns: the journal may say so from then on.
 
 pub mod file;
 pub mod stdout;
 
-use streamjob_core::output::{EpochOutput, Target, TargetOutput};
+use streamjob_core::output::TargetOutput;
 
 pub trait ExternalSink: Send {
-    /// The last epoch of `slot` whose rows are in the sink to stay, through a crash and a loss of power;
-    /// `None`: the sink cannot know (its rows are at-least-once).
+    /// The last epoch of `slot` with rows that the sink has; `None`: it cannot know (its rows are at-least-once).
     ///
     /// A sink that is ahead of the journal belongs to an earlier life of the job: see [`not_ahead`].
     fn applied(&mut self, slot: u32) -> Result<Option<u64>, SinkError>;
 
-    /// Writes all rows of a committed epoch (see [`rows_for`]), in order. Called for epochs without rows too, so that `applied` moves on;
-    /// an epoch at or before the last applied one is skipped. After an error the same call may be made again.
+    /// Writes all rows of a committed epoch, in order, to stay through a crash and a loss of power. An epoch at or before
+    /// the last applied one is skipped. After an error the same call may be made again.
     /// `sink_timestamp` is the journalled one, the version of the rows.
     fn apply(
         &mut self,
@@ -63,14 +62,6 @@ pub fn not_ahead(
         }),
         _ => Ok(()),
     }
-}
-
-/// What an epoch has for the sink of this index in the plan.
-pub fn rows_for(output: &EpochOutput, sink: usize) -> Vec<&TargetOutput> {
-    let targets = output.targets.iter();
-    targets
-        .filter(|rows| rows.target == Target::Sink(sink))
-        .collect()
 }
 
 /// The rows as lines, in order. A tombstone has no text and is no line.

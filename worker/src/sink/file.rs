@@ -6,15 +6,13 @@
 //! 1. read what others have added to the sidecar; skip the epoch if it is in there;
 //! 2. cut the output to the length that the sidecar's last record gives: what is behind it was written by someone who died;
 //! 3. append the rows and sync them to the disk;
-//! 4. append a record to the sidecar.
+//! 4. append a record to the sidecar, and sync that too: the journal may say from now on that the epoch is applied.
 //!
-//! A crash between 3 and 4 leaves rows that nobody has heard of, and the next writer cuts them off. The sidecar itself is synced only
-//! when somebody asks what is `applied`: a record that a loss of power takes away is an epoch that is applied again.
+//! A crash between 3 and 4 leaves rows that nobody has heard of, and the next writer cuts them off.
 
 mod sidecar;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -87,8 +85,6 @@ struct Output {
     path: PathBuf,
     file: File,
     sidecar: Sidecar,
-    /// Epochs without rows that no record says yet, by slot.
-    empty: BTreeMap<u32, u64>,
     lines: Vec<u8>,
 }
 
@@ -126,7 +122,6 @@ impl FileSink {
                 path: path.to_owned(),
                 file,
                 sidecar,
-                empty: BTreeMap::new(),
                 lines: Vec::new(),
             })),
         })
@@ -164,18 +159,10 @@ impl Output {
             path,
             file,
             sidecar,
-            empty,
             ..
         } = self;
         let _locked = Locked::new(file, path)?;
         sidecar.refresh()?;
-        if let Some(epoch) = empty.remove(&slot)
-            && epoch > sidecar.applied(slot)
-        {
-            let at = sidecar.length();
-            sidecar.append(Record::of(slot, epoch, at, b""))?;
-        }
-        sidecar.sync()?;
         Ok(sidecar.applied(slot))
     }
 
@@ -187,7 +174,6 @@ impl Output {
     ) -> Result<(), FileSinkError> {
         lines(rows, &mut self.lines);
         if self.lines.is_empty() {
-            self.empty.insert(slot, epoch);
             return Ok(());
         }
         let Output {
@@ -207,7 +193,8 @@ impl Output {
         file.write_all_at(lines, at)
             .and_then(|()| file.sync_data())
             .map_err(io_error("write", path))?;
-        sidecar.append(Record::of(slot, epoch, at, lines))
+        sidecar.append(Record::of(slot, epoch, at, lines))?;
+        sidecar.sync()
     }
 }
 
@@ -283,7 +270,7 @@ fn check_unchanged(
             expected,
         });
     }
-    let Some(last) = sidecar.last_with_rows() else {
+    let Some(last) = sidecar.newest() else {
         return Ok(());
     };
     let mut bytes = vec![0; usize::try_from(last.length.saturating_sub(last.from)).unwrap_or(0)];

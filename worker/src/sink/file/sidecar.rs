@@ -73,8 +73,6 @@ pub(super) struct Sidecar {
     last: BTreeMap<u32, Record>,
     /// The last record of all.
     newest: Option<Record>,
-    /// The last that has bytes.
-    with_rows: Option<Record>,
 }
 
 /// `out/rows.ndjson` → `out/.rows.ndjson.streamjob`.
@@ -112,7 +110,6 @@ fn open(path: &Path) -> Result<Option<Sidecar>, FileSinkError> {
         valid: line.len() as u64,
         last: BTreeMap::new(),
         newest: None,
-        with_rows: None,
     };
     sidecar.take_records(&text[line.len()..]);
     Ok(Some(sidecar))
@@ -156,8 +153,8 @@ impl Sidecar {
         self.last.get(&slot).map_or(0, |record| record.epoch)
     }
 
-    pub fn last_with_rows(&self) -> Option<&Record> {
-        self.with_rows.as_ref()
+    pub fn newest(&self) -> Option<&Record> {
+        self.newest.as_ref()
     }
 
     /// Takes in what other processes have written.
@@ -205,10 +202,8 @@ impl Sidecar {
 
     pub fn compact(&mut self) -> Result<(), FileSinkError> {
         let mut records: Vec<Record> = self.last.values().cloned().collect();
-        records.extend(self.with_rows.clone());
-        records.extend(self.newest.clone());
-        records.sort_by_key(|record| (record.length, record.from, record.epoch));
-        records.dedup();
+        // The newest of all stays the last.
+        records.sort_by_key(|record| record.length);
         *self = write_new(&self.path, &self.header, &records)?;
         Ok(())
     }
@@ -226,9 +221,6 @@ impl Sidecar {
     }
 
     fn note(&mut self, record: Record) {
-        if record.length > record.from {
-            self.with_rows = Some(record.clone());
-        }
         self.last.insert(record.slot, record.clone());
         self.newest = Some(record);
     }

@@ -84,17 +84,28 @@ fn an_unfinished_record_is_not_there() {
 }
 
 #[test]
-fn epochs_without_rows_count() {
+fn epochs_without_rows_leave_no_trace() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows");
     let mut sink = open(&path);
     apply(&mut sink, 0, 1, &["a"]);
+    let sidecar = std::fs::read(sidecar::path_of(&path)).unwrap();
     apply(&mut sink, 0, 2, &[]);
     sink.apply(0, 3, 0, &[]).unwrap();
-    assert_eq!(sink.applied(0).unwrap(), Some(3));
-    let mut again = open(&path);
-    assert_eq!(again.applied(0).unwrap(), Some(3));
-    assert_eq!(text(&path), "a\n");
+    assert_eq!(std::fs::read(sidecar::path_of(&path)).unwrap(), sidecar);
+    apply(&mut sink, 0, 4, &["b"]);
+    assert_eq!(sink.applied(0).unwrap(), Some(4));
+}
+
+#[test]
+fn a_sink_ahead_of_the_journal_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&dir.path().join("rows"));
+    apply(&mut sink, 0, 5, &["a"]);
+    let applied = sink.applied(0).unwrap();
+    assert!(crate::sink::not_ahead("out", 0, applied, 5).is_ok());
+    let error = crate::sink::not_ahead("out", 0, applied, 4).unwrap_err();
+    assert!(error.to_string().contains("--fresh"), "{error}");
 }
 
 #[test]
@@ -133,13 +144,12 @@ fn a_long_sidecar_is_compacted_under_others() {
     let (mut one, mut two) = (open(&path), open(&path));
     apply(&mut one, 0, 1, &["a"]);
     apply(&mut two, 1, 1, &["b"]);
-    apply(&mut one, 0, 2, &[]);
-    assert_eq!(one.applied(0).unwrap(), Some(2));
+    apply(&mut one, 0, 2, &["a2"]);
     one.with(|output| output.sidecar.compact()).unwrap();
     apply(&mut two, 1, 1, &["b"]);
     apply(&mut two, 1, 2, &["c"]);
     apply(&mut one, 0, 3, &["d"]);
-    assert_eq!(text(&path), "a\nb\nc\nd\n");
+    assert_eq!(text(&path), "a\nb\na2\nc\nd\n");
     let mut again = open(&path);
     assert_eq!(again.applied(0).unwrap(), Some(3));
     assert_eq!(again.applied(1).unwrap(), Some(2));
