@@ -287,3 +287,6 @@ fn unreached(error: ConnectError) -> Failure {
     };
     Failure::new(code, error)
 }
+
+#[cfg(test)]
+mod tests;
