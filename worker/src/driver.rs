@@ -340,7 +340,7 @@ impl<'a> Running<'a> {
     }
 
     fn read(&mut self) -> Result<Read, DriverError> {
-        let budget = self.pace.budget(self.rows, self.committing);
+        let budget = self.pace.budget(self.rows);
         let read = self.inputs.read(&mut self.engine, budget)?;
         if read.rows > 0 {
             self.opened.get_or_insert_with(Instant::now);

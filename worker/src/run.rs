@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -534,18 +534,15 @@ impl Starter<'_> {
             .iter()
             .map(|slot| self.driver(*slot, slots.len() as u32, &peers, &files))
             .collect::<Result<Vec<_>, _>>()?;
-        let running = AtomicU32::new(drivers.len() as u32);
         let outcomes = std::thread::scope(|scope| {
             let threads: Vec<_> = drivers
                 .into_iter()
                 .map(|driver| {
-                    let running = &running;
                     scope.spawn(move || {
                         let outcome = driver.run(&|| stop.load(Ordering::Acquire));
                         if outcome.is_err() {
                             stop.store(true, Ordering::Release);
                         }
-                        running.fetch_sub(1, Ordering::AcqRel);
                         outcome
                     })
                 })

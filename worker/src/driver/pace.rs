@@ -33,7 +33,7 @@ impl Pace {
     }
 
     /// Rows that may still be read into the epoch.
-    pub fn budget(&self, rows: usize, _committing: bool) -> usize {
+    pub fn budget(&self, rows: usize) -> usize {
         MOST_ROWS.saturating_sub(rows).min(ROUND_ROWS)
     }
 
@@ -67,7 +67,7 @@ mod tests {
         let pace = Pace::new(25 * MS, 1);
         assert!(pace.full(MOST_ROWS, MS, true));
         assert!(!pace.full(10, MS, true));
-        assert_eq!(pace.budget(MOST_ROWS, true), 0);
-        assert_eq!(pace.budget(MOST_ROWS - 5, true), 5);
+        assert_eq!(pace.budget(MOST_ROWS), 0);
+        assert_eq!(pace.budget(MOST_ROWS - 5), 5);
     }
 }
