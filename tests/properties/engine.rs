@@ -93,6 +93,7 @@ impl<'p> Run<'p> {
         let total: usize = log.iter().map(Vec::len).sum();
         let restore_at = restore.then(|| random.usize(0..=total));
         let mut at = vec![0; log.len()];
+        let mut offsets = vec![0; log.len()];
         for step in 0..=total {
             if restore_at == Some(step) {
                 self.restore();
@@ -101,8 +102,10 @@ impl<'p> Run<'p> {
             let Some(partition) = random.choice(open) else {
                 break;
             };
-            self.entry(partition, at[partition], &log[partition][at[partition]]);
+            let entry = &log[partition][at[partition]];
+            self.entry(partition, offsets[partition], entry);
             at[partition] += 1;
+            offsets[partition] += i64::from(matches!(entry, Entry::Event { .. }));
             if random.u8(0..6) == 0 {
                 self.close(&BTreeMap::new(), &[]);
             }
@@ -112,7 +115,7 @@ impl<'p> Run<'p> {
         self.found
     }
 
-    fn entry(&mut self, partition: usize, offset: usize, entry: &Entry) {
+    fn entry(&mut self, partition: usize, offset: i64, entry: &Entry) {
         let task = source(partition);
         match entry {
             Entry::Idle(watermark) => self.close(&BTreeMap::from([(task, *watermark)]), &[]),
@@ -121,7 +124,6 @@ impl<'p> Run<'p> {
                 kafka_timestamp,
             } => {
                 let handle = self.engine.handle(task).expect("a task of this layout");
-                let offset = offset as i64;
                 let event = Event {
                     payload: payload.as_deref(),
                     offset,
