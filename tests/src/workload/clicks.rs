@@ -88,8 +88,8 @@ impl Clicks {
 
     /// `JOB.yaml`'s source columns for these events, indented to stand under `columns:`.
     pub fn columns_yaml() -> &'static str {
-        "\
-        - {name: event_id, type: String}
+        // A backslash at the end of a line would eat the first indentation.
+        "        - {name: event_id, type: String}
         - {name: event_type, type: String}
         - {name: ts, type: Timestamp, path: timestamp}
         - {name: user_id, type: String}
