@@ -15,4 +15,5 @@ mod s3_outage;
 mod same_rows;
 mod servers;
 mod tls_sasl;
+mod two_processes;
 mod zombies;

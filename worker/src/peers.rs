@@ -1,5 +1,7 @@
 //! How far every task of the job is, for those that wait for others: idle partitions follow the slowest that is awake.
-//! Tasks of this process write here at every epoch; those of other processes come from their journals.
+//! Tasks of this process write here at every epoch; those of other processes come from their [journals].
+
+pub mod journals;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +32,13 @@ impl Peers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(task, peer);
+    }
+
+    pub fn any_idle(&self, tasks: &[TaskId]) -> bool {
+        let known = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks
+            .iter()
+            .any(|task| known.get(task).is_some_and(|peer| peer.idle))
     }
 
     /// The other tasks of the stage.

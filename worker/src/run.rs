@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use streamjob_core::commit::record::{JobFacts, TopicFacts};
 use streamjob_core::commit::{Fact, Identity, Settings, SlotProtocol, Term};
-use streamjob_core::engine::{Layout, TaskId};
+use streamjob_core::engine::{Layout, TaskId, input_name};
 use streamjob_core::output::Target;
 use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, plan_hash};
 use streamjob_crds::KafkaSink;
@@ -29,6 +29,7 @@ use crate::journal::kafka::{self as journal, KafkaJournal};
 use crate::metrics::Metrics;
 use crate::names;
 use crate::peers::Peers;
+use crate::peers::journals::Journals;
 use crate::progress::{Progress, Show};
 use crate::report::SlotReport;
 use crate::resolve::{self, Origin, Resolver};
@@ -529,6 +530,7 @@ impl Starter<'_> {
     /// Each slot has a thread. The first that must not go on brings the others down in good order.
     fn run_slots(&self, slots: &[u32], stop: &AtomicBool) -> Result<ExitCode, Failure> {
         let peers = Arc::new(Peers::new(self.setup.layout.all_tasks()));
+        let _elsewhere = self.follow_others(slots, &peers)?;
         let files = self.file_sinks()?;
         let drivers = slots
             .iter()
@@ -579,6 +581,36 @@ impl Starter<'_> {
                 Ok(ExitCode::Done)
             }
         }
+    }
+
+    /// Slots of other processes tell idle tasks here how far they are.
+    fn follow_others(
+        &self,
+        slots: &[u32],
+        peers: &Arc<Peers>,
+    ) -> Result<Option<Journals>, Failure> {
+        let layout = &self.setup.layout;
+        let elsewhere: Vec<u32> = (0..layout.slots)
+            .filter(|slot| !slots.contains(slot))
+            .collect();
+        let JobJournal::Kafka { journal, .. } = &self.setup.journal else {
+            return Ok(None);
+        };
+        if elsewhere.is_empty() {
+            return Ok(None);
+        }
+        let here = slots
+            .iter()
+            .flat_map(|slot| self.setup.tasks(*slot))
+            .collect();
+        let names = layout
+            .all_tasks()
+            .into_iter()
+            .map(|task| (input_name(&self.job.plan, task), task))
+            .collect();
+        Journals::follow(peers.clone(), journal.clone(), here, elsewhere, names)
+            .map(Some)
+            .map_err(refused)
     }
 
     fn driver(
@@ -684,7 +716,7 @@ impl Starter<'_> {
                 let exchange = task.stage.checked_sub(plan.sources.len())?;
                 let topic = self.setup.exchange_topics.get(&exchange)?;
                 Some(InternalInput {
-                    input: streamjob_core::engine::input_name(plan, task),
+                    input: input_name(plan, task),
                     topic: topic.topic.clone(),
                     partition: task.partition,
                 })
