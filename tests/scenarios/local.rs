@@ -1,5 +1,6 @@
 //! Jobs without a server: files and generated events, stopped, gone on with, run again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -36,8 +37,12 @@ spec:
     - {name: bad, from: events.malformed, file: {path: bad.ndjson}}
 ";
 
-/// Events a millisecond apart, in two windows of 10 s and some.
+/// Events a millisecond apart, in windows of 100 ms.
 fn generate_job(sink: &str, rows: u64, per_second: u64) -> String {
+    timed_job("every: {step: 1ms}", sink, rows, per_second)
+}
+
+fn timed_job(time: &str, sink: &str, rows: u64, per_second: u64) -> String {
     format!(
         "\
 apiVersion: streamjob.dev/v1alpha1
@@ -53,7 +58,7 @@ spec:
         fields:
           - {{name: id, sequence: {{}}}}
           - {{name: k, choice: [a, b, c]}}
-          - {{name: ts, every: {{step: 1ms}}}}
+          - {{name: ts, {time}}}
       columns:
         - {{name: id, type: Int64}}
         - {{name: k, type: String}}
@@ -202,5 +207,31 @@ fn a_stopped_job_goes_on_where_it_was() -> Result {
     }
     Worker::run(scratch.path(), &job, &[])?.expect_exit(exit::DONE)?;
     assert_same_rows(&expected, &rows(&out)?, &["k", "window_start"]);
+    Ok(())
+}
+
+#[test]
+fn events_that_tell_the_time_are_the_same_in_a_replay() -> Result {
+    let scratch = Scratch::new("now");
+    let job = scratch.write(
+        "job.yaml",
+        timed_job("now: {}", "file: {path: out.ndjson}", 6_000, 1_500),
+    );
+    let out = scratch.path().join("out.ndjson");
+    for kill in 1..=3 {
+        let worker = Worker::run(scratch.path(), &job, &[])?;
+        let grown = || (fs::read_to_string(&out).ok()?.lines().count() >= kill * 20).then_some(());
+        wait_until(PATIENCE, grown).with_context(|| format!("no output: {}", worker.tail()))?;
+        worker.kill9();
+    }
+    Worker::run(scratch.path(), &job, &[])?.expect_exit(exit::DONE)?;
+    let rows = rows(&out)?;
+    let total: i64 = rows.iter().filter_map(|row| row["n"].as_i64()).sum();
+    assert_eq!(total, 6_000);
+    let places: BTreeSet<String> = rows
+        .iter()
+        .map(|row| format!("{} {}", row["k"], row["window_start"]))
+        .collect();
+    assert_eq!(places.len(), rows.len(), "no window twice");
     Ok(())
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 use streamjob_core::commit::record::{JobFacts, TopicFacts};
 use streamjob_core::engine::{EngineError, Layout, SlotEngine, TaskId, input_name};
-use streamjob_core::plan::{JobPlan, SourceKind, StageInput};
-use streamjob_crds::{StartFrom, Until};
+use streamjob_core::plan::{JobPlan, SourceKind, SourcePlan, StageInput};
+use streamjob_crds::{GenerateSource, StartFrom, Until};
 
-use crate::driver::inputs::{Inputs, SlotInput};
+use crate::driver::inputs::{Inputs, SlotInput, now_ms};
 use crate::source::file::{FileError, FilePartition, FoundFile};
 use crate::source::generate::GeneratePartition;
 use crate::source::kafka::{KafkaReader, Span};
@@ -147,7 +147,10 @@ impl Resolver {
             }
         }
         match known {
-            Some(known) => (facts.start, facts.end) = (known.start.clone(), known.end.clone()),
+            Some(known) => {
+                (facts.start, facts.end) = (known.start.clone(), known.end.clone());
+                facts.began = known.began.clone();
+            }
             None => self.bounds(tasks, &mut facts)?,
         }
         let start = facts.start.clone();
@@ -162,7 +165,13 @@ impl Resolver {
                 Origin::Files(files) => {
                     (0, files.get(task.partition as usize).map(|file| file.end))
                 }
-                Origin::Generated { .. } => (0, None),
+                Origin::Generated { .. } => {
+                    let (source, generate) = self.generate_source(*task)?;
+                    if generate.fields.iter().any(|field| field.now.is_some()) {
+                        facts.began.insert(source.name.clone(), now_ms());
+                    }
+                    (0, None)
+                }
                 Origin::Topic { admin, topic, .. } => self.topic_bounds(*task, admin, topic)?,
             };
             let name = input_name(&self.plan, *task);
@@ -251,7 +260,7 @@ impl Resolver {
                             .map_err(SourceError::from)?,
                     )
                 }
-                Origin::Generated { .. } => Box::new(self.generated(task, position)?),
+                Origin::Generated { .. } => Box::new(self.generated(task, position, facts)?),
             };
             inputs.push(SlotInput {
                 task,
@@ -272,19 +281,34 @@ impl Resolver {
         }
     }
 
-    fn generated(&self, task: TaskId, position: i64) -> Result<GeneratePartition, ResolveError> {
-        let StageInput::Source(index) = self.plan.stages[task.stage].input else {
-            return Err(EngineError::NoTask(task).into());
-        };
-        let source = &self.plan.sources[index];
-        let SourceKind::Generate(generate) = &source.kind else {
-            return Err(EngineError::NoTask(task).into());
-        };
-        GeneratePartition::open(generate, source, task.partition, position).map_err(|error| {
-            ResolveError::Generate {
-                source_name: source.name.clone(),
-                message: error.to_string(),
-            }
+    fn generate_source(
+        &self,
+        task: TaskId,
+    ) -> Result<(&SourcePlan, &GenerateSource), ResolveError> {
+        if let StageInput::Source(index) = self.plan.stages[task.stage].input
+            && let source = &self.plan.sources[index]
+            && let SourceKind::Generate(generate) = &source.kind
+        {
+            return Ok((source, generate));
+        }
+        Err(EngineError::NoTask(task).into())
+    }
+
+    fn generated(
+        &self,
+        task: TaskId,
+        position: i64,
+        facts: &JobFacts,
+    ) -> Result<GeneratePartition, ResolveError> {
+        let (source, generate) = self.generate_source(task)?;
+        let opened = GeneratePartition::open(generate, source, task.partition, position);
+        let partition = opened.map_err(|error| ResolveError::Generate {
+            source_name: source.name.clone(),
+            message: error.to_string(),
+        })?;
+        Ok(match facts.began.get(&source.name) {
+            Some(start) => partition.since(*start),
+            None => partition,
         })
     }
 

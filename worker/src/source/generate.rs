@@ -1,7 +1,7 @@
 //! The `generate` source: events made up from a seed, at the pace of the wall clock if the job asks for one.
 //!
 //! A position is the index of an event among all of the source; a partition skips those of the others. Event `i` is the same
-//! at every run, save for `now` fields: see [`GeneratePartition::since`].
+//! at every run; for `now` fields because the source's beginning is journalled: see [`GeneratePartition::since`].
 
 use streamjob_core::chunk::Millis;
 use streamjob_core::generate::Generator;

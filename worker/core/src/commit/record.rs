@@ -82,6 +82,9 @@ pub struct JobFacts {
     /// Files that a file source reads, in order, by source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, Vec<String>>,
+    /// Epoch ms of event 0 of a generated source whose events tell the time, by source: a replay tells the same times.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub began: BTreeMap<String, i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
