@@ -1,0 +1,269 @@
+//! A `groupBy` that is not the source's key: the final rows are those of a plain grouping of all events, however many
+//! partitions there are, however fast each is read, and after a restore at any row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+use streamjob_core::engine::{Event, Layout, SlotEngine, TaskId};
+use streamjob_core::output::{EpochOutput, Target};
+use streamjob_core::plan::JobPlan;
+use streamjob_core::{manifest, plan};
+use streamjob_tests::compare::difference_within;
+use streamjob_tests::oracle::{
+    Aggregate, Column, Function, Job, Kind, Oracle, Row, Window, WindowStep, last_rows,
+};
+
+const SEEDS: std::ops::Range<u64> = 0..2_000;
+/// Within a partition; the job allows for it, so no row is late.
+const DISORDER: i64 = 20;
+/// Of a printed number, as the test's JSON reader rounds it.
+const READING: f64 = 1e-15;
+
+#[test]
+fn re_keyed_rows_are_grouped_as_if_there_were_one_partition() {
+    SEEDS.for_each(check);
+}
+
+fn check(seed: u64) {
+    let mut random = Rng::with_seed(seed);
+    let (window, text) = window(&mut random);
+    let plan = planned(&text);
+    assert_eq!(plan.exchanges.len(), 1, "the step is behind an exchange");
+    let log = log(&mut random);
+    let expected = expected(window, &log);
+    for restore in [false, true] {
+        let found = Run::new(&plan, log.len()).run(&log, &mut random, restore);
+        let identity = ["g", "window_start", "window_end"];
+        let difference = difference_within(&expected, &found, &identity, READING);
+        assert!(difference.is_empty(), "seed {seed}: {difference}\n{text}");
+    }
+}
+
+fn window(random: &mut Rng) -> (Window, String) {
+    let (window, yaml) = match random.u8(0..4) {
+        0 => (
+            Window::Tumbling {
+                size: 15,
+                offset: 3,
+            },
+            json!({"tumbling": {"size": "15ms", "offset": "3ms"}}),
+        ),
+        1 => (
+            Window::Sliding {
+                size: 30,
+                slide: 10,
+                offset: 0,
+            },
+            json!({"sliding": {"size": "30ms", "slide": "10ms"}}),
+        ),
+        2 => (
+            Window::Cumulating { size: 40, step: 10 },
+            json!({"cumulating": {"size": "40ms", "step": "10ms"}}),
+        ),
+        _ => (
+            Window::Session { gap: 12 },
+            json!({"session": {"gap": "12ms"}}),
+        ),
+    };
+    (window, manifest(&yaml))
+}
+
+/// JSON is YAML.
+fn manifest(window: &Value) -> String {
+    let job = json!({
+        "apiVersion": "streamjob.dev/v1alpha1",
+        "kind": "StreamJob",
+        "metadata": {"name": "rekeyed", "namespace": "tests"},
+        "spec": {
+            "connections": [{"name": "main", "kafka": {"bootstrapServers": ["127.0.0.1:1"]}}],
+            "sources": [{
+                "name": "events",
+                "kafka": {"connection": "main", "topic": "events"},
+                "columns": [
+                    {"name": "k", "type": "String"},
+                    {"name": "g", "type": "String", "nullable": true},
+                    {"name": "t", "type": "Timestamp"},
+                    {"name": "n", "type": "Int64", "nullable": true},
+                ],
+                "key": ["k"],
+                "eventTime": {"column": "t", "maxOutOfOrderness": format!("{DISORDER}ms")},
+            }],
+            "steps": [{
+                "name": "out",
+                "from": "events",
+                "groupBy": ["g"],
+                "window": window,
+                "aggregate": ["count(*) AS cnt", "sum(n) AS total", "min(n) AS least", "max(n) AS most", "avg(n) AS mean"],
+            }],
+            "sinks": [{"name": "rows", "from": "out", "kafka": {"connection": "main", "topic": "rows"}}],
+        },
+    });
+    format!("{job:#}")
+}
+
+fn planned(text: &str) -> Arc<JobPlan> {
+    let job = manifest::load(text)
+        .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
+        .job;
+    let plan = plan::plan("rekeyed", "tests", &job.spec);
+    Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}\n{text}")))
+}
+
+/// Partitions, some of them empty, that lie far from each other in time.
+fn log(random: &mut Rng) -> Vec<Vec<Vec<u8>>> {
+    (0..random.usize(1..=4))
+        .map(|partition| {
+            let mut now = random.i64(0..200);
+            (0..random.usize(0..80))
+                .map(|_| {
+                    now += if random.u8(0..20) == 0 {
+                        100
+                    } else {
+                        random.i64(0..5)
+                    };
+                    let event = json!({
+                        "k": format!("{partition}"),
+                        "g": (random.u8(0..9) > 0).then(|| ["a", "b", "c"][random.usize(0..3)]),
+                        "t": now - random.i64(0..=DISORDER),
+                        "n": (random.u8(0..5) > 0).then(|| random.i64(-50..50)),
+                    });
+                    event.to_string().into_bytes()
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// All events in one partition of a job that waits for its end.
+fn expected(window: Window, log: &[Vec<Vec<u8>>]) -> Vec<Row> {
+    let aggregate = |name: &str, function| Aggregate::new(name, function, Some("n"));
+    let job = Job {
+        columns: vec![
+            Column::new("k", "k", Kind::String, false),
+            Column::new("g", "g", Kind::String, true),
+            Column::new("t", "t", Kind::Timestamp, false),
+            Column::new("n", "n", Kind::Int64, true),
+        ],
+        event_time: "t".into(),
+        max_out_of_orderness: 1_000_000,
+        max_future: None,
+        filter: None,
+        window: Some(WindowStep {
+            window,
+            allowed_lateness: 0,
+            emit_every: None,
+            group: vec!["g".into()],
+            aggregates: vec![
+                Aggregate::new("cnt", Function::Count, None),
+                aggregate("total", Function::Sum),
+                aggregate("least", Function::Min),
+                aggregate("most", Function::Max),
+                aggregate("mean", Function::Avg),
+            ],
+            having: None,
+        }),
+    };
+    let mut oracle = Oracle::new(&job, 1);
+    for event in log.iter().flatten() {
+        oracle.event(0, Some(event), None);
+    }
+    oracle.end();
+    last_rows(&job, &oracle.into_outcome())
+}
+
+/// All tasks in one process; three behind the exchange.
+struct Run {
+    plan: Arc<JobPlan>,
+    layout: Arc<Layout>,
+    engine: SlotEngine,
+    rows: Vec<Row>,
+}
+
+impl Run {
+    fn new(plan: &Arc<JobPlan>, partitions: usize) -> Self {
+        let layout = Arc::new(Layout {
+            slots: 3,
+            tasks: vec![partitions as u32, 3],
+            sink_partitions: vec![1],
+            exchange_in_process: true,
+        });
+        Run {
+            plan: plan.clone(),
+            engine: engine(plan, &layout),
+            layout,
+            rows: Vec::new(),
+        }
+    }
+
+    fn run(mut self, log: &[Vec<Vec<u8>>], random: &mut Rng, restore: bool) -> Vec<Row> {
+        let total: usize = log.iter().map(Vec::len).sum();
+        let restore_at = restore.then(|| random.usize(0..=total));
+        let mut at = vec![0; log.len()];
+        for step in 0..=total {
+            if restore_at == Some(step) {
+                self.restore();
+            }
+            let open: Vec<usize> = (0..log.len()).filter(|p| at[*p] < log[*p].len()).collect();
+            let Some(partition) = random.choice(open) else {
+                break;
+            };
+            self.event(partition, at[partition], &log[partition][at[partition]]);
+            at[partition] += 1;
+            if random.u8(0..8) == 0 {
+                self.close(&[], random.bool());
+            }
+        }
+        let ends: Vec<TaskId> = (0..log.len()).map(source).collect();
+        self.close(&ends, true);
+        self.rows
+    }
+
+    fn event(&mut self, partition: usize, offset: usize, payload: &[u8]) {
+        let handle = self.engine.handle(source(partition)).expect("a task");
+        let event = Event {
+            payload: Some(payload),
+            offset: offset as i64,
+            next: offset as i64 + 1,
+            timestamp: None,
+        };
+        self.engine.event(handle, event).expect("an event is taken");
+    }
+
+    fn close(&mut self, ends: &[TaskId], punctuate: bool) {
+        let closed = self.engine.close(&BTreeMap::new(), ends, punctuate);
+        self.take(&closed.expect("an epoch closes").output);
+    }
+
+    fn take(&mut self, output: &EpochOutput) {
+        for target in &output.targets {
+            assert_eq!(target.target, Target::Sink(0), "the exchange is in process");
+            for row in &target.rows {
+                let bytes = target.value(row).expect("nothing is withdrawn");
+                self.rows
+                    .push(serde_json::from_slice(bytes).expect("a row"));
+            }
+        }
+    }
+
+    /// What a crash after a checkpoint does.
+    fn restore(&mut self) {
+        self.close(&[], true);
+        let parts = self.engine.save().expect("state is saved");
+        self.engine = engine(&self.plan, &self.layout);
+        let parts = parts.into_iter().collect();
+        self.engine.load(&parts).expect("state is loaded");
+    }
+}
+
+fn source(partition: usize) -> TaskId {
+    TaskId {
+        stage: 0,
+        partition: partition as u32,
+    }
+}
+
+fn engine(plan: &Arc<JobPlan>, layout: &Arc<Layout>) -> SlotEngine {
+    SlotEngine::new(plan.clone(), layout.clone(), &layout.all_tasks()).expect("an engine")
+}
