@@ -38,11 +38,15 @@ demo-check: ## The demo, its rows compared with those that it should give
 	@$(MAKE) --no-print-directory demo 2>/dev/null | grep '^{' | diff tests/demo.expected - && echo "the demo gave its $$(wc -l < tests/demo.expected) rows"
 
 .PHONY: test
-test: build demo-check unit properties scenarios ## Everything that must pass: unit tests, properties, then scenarios on real servers
+test: build demo-check unit protocol properties scenarios ## Everything that must pass: quick tests first, then scenarios on real servers
 
 .PHONY: unit
 unit: ## Unit tests
 	$(CARGO) $(TEST) --lib --bins
+
+.PHONY: protocol
+protocol: ## The commit protocol, simulated: crashes between any two steps, planted bugs
+	$(CARGO) $(TEST) --test protocol
 
 .PHONY: properties
 properties: ## The engine against the oracle, over random logs
