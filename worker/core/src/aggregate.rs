@@ -10,6 +10,7 @@
 mod count;
 mod distinct;
 mod extreme;
+mod grouped;
 mod percentile;
 mod stddev;
 mod sum;
@@ -18,12 +19,14 @@ mod values;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType,
 };
 use arrow::error::ArrowError;
 
+use self::grouped::{Function, Grouped, Saved};
 use crate::chunk::Millis;
 use crate::plan::{AggregateCall, AggregateFunction};
 
@@ -105,28 +108,34 @@ pub trait Accumulator: Send {
 pub fn accumulator(call: &AggregateCall) -> Result<Box<dyn Accumulator>, AggregateError> {
     use AggregateFunction::*;
     let argument = argument_type(call);
-    let result = call.data_type.clone();
     let of = |function| {
         argument.clone().ok_or(AggregateError::Unsupported {
             function,
             data_type: DataType::Null,
         })
     };
-    Ok(match &call.function {
-        Count => Box::new(count::Count::default()),
-        Sum => sum::sum(of("sum")?, result)?,
-        Avg => sum::avg(of("avg")?, result)?,
-        Min => extreme::extreme(of("min")?, result, extreme::Side::Least)?,
-        Max => extreme::extreme(of("max")?, result, extreme::Side::Greatest)?,
-        Stddev => Box::new(stddev::Stddev::default()),
-        ApproxDistinct => Box::new(distinct::ApproxDistinct::new(result)),
+    Ok(match call.function {
+        Count => Box::new(Grouped::of(count::Count)),
+        Sum => sum::sum(of("sum")?, sum::Outcome::Sum)?,
+        Avg => sum::sum(of("avg")?, sum::Outcome::Average)?,
+        Min => extreme::extreme(of("min")?, extreme::Side::Least)?,
+        Max => extreme::extreme(of("max")?, extreme::Side::Greatest)?,
+        Stddev => Box::new(Grouped::of(stddev::Stddev)),
+        ApproxDistinct => Box::new(Grouped::of(distinct::ApproxDistinct)),
         ApproxPercentile(quantile) => {
-            Box::new(percentile::ApproxPercentile::new(*quantile, result))
+            Box::new(Grouped::of(percentile::ApproxPercentile { quantile }))
         }
-        FirstValue => Box::new(values::Pick::new(of("first_value")?, values::End::First)?),
-        LastValue => Box::new(values::Pick::new(of("last_value")?, values::End::Last)?),
-        ArrayAgg { limit } => Box::new(values::ArrayAgg::new(of("array_agg")?, result, *limit)?),
+        FirstValue => pick(of("first_value")?, values::End::First)?,
+        LastValue => pick(of("last_value")?, values::End::Last)?,
+        ArrayAgg { limit } => {
+            let function = values::ArrayAgg::new(of("array_agg")?, limit)?;
+            Box::new(Grouped::of(function))
+        }
     })
+}
+
+fn pick(argument: DataType, end: values::End) -> Result<Box<dyn Accumulator>, AggregateError> {
+    Ok(Box::new(Grouped::of(values::Pick::new(argument, end)?)))
 }
 
 /// The type a call's argument is brought to before `update`; `None` where it has no argument.
@@ -134,32 +143,13 @@ pub fn argument_type(call: &AggregateCall) -> Option<DataType> {
     use AggregateFunction::*;
     let given = &call.argument.as_ref()?.data_type;
     Some(match &call.function {
-        Count | FirstValue | LastValue | ArrayAgg { .. } => given.clone(),
         Stddev | ApproxPercentile(_) => DataType::Float64,
-        Sum | Avg | Min | Max | ApproxDistinct => common_type(given),
+        _ => given.clone(),
     })
 }
 
-/// Brings an evaluated argument to `argument_type`. Fails where a value does not fit, which a widening never does.
+/// Brings an evaluated argument to `argument_type`. Fails where a value does not fit.
 pub fn to_argument(values: ArrayRef, wanted: &DataType) -> Result<ArrayRef, AggregateError> {
-    cast(values, wanted)
-}
-
-/// Few types stand for many: narrow numbers widen, kinds of strings become one.
-fn common_type(given: &DataType) -> DataType {
-    use DataType::*;
-    match given {
-        Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32 => Int64,
-        UInt64 => Decimal128(20, 0),
-        Float16 | Float32 => Float64,
-        Utf8View | LargeUtf8 => Utf8,
-        BinaryView | LargeBinary => Binary,
-        Timestamp(_, _) | Date32 | Date64 => Timestamp(TimeUnit::Millisecond, None),
-        other => other.clone(),
-    }
-}
-
-fn cast(values: ArrayRef, wanted: &DataType) -> Result<ArrayRef, AggregateError> {
     if values.data_type() == wanted {
         return Ok(values);
     }
@@ -170,32 +160,50 @@ fn cast(values: ArrayRef, wanted: &DataType) -> Result<ArrayRef, AggregateError>
     Ok(cast_with_options(&values, wanted, &strict)?)
 }
 
-/// Calls `each(row, slot)` for every pair whose value is there and passes the call's filter.
+/// Which rows of an input count: those whose value is there and passes the call's filter.
+struct Counting<'a> {
+    nulls: Option<NullBuffer>,
+    filter: Option<&'a BooleanArray>,
+}
+
+impl<'a> Counting<'a> {
+    fn of(input: &'a Input) -> Self {
+        let values = input.values.as_ref();
+        Counting {
+            nulls: values
+                .and_then(|values| values.logical_nulls())
+                .filter(|nulls| nulls.null_count() > 0),
+            filter: input.filter.as_ref(),
+        }
+    }
+
+    fn all(&self) -> bool {
+        self.nulls.is_none() && self.filter.is_none()
+    }
+
+    fn counts(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
+            && self
+                .filter
+                .is_none_or(|filter| filter.is_valid(row) && filter.value(row))
+    }
+}
+
+/// Calls `each(row, slot)` for every pair whose row counts.
 #[inline]
 fn for_each(input: &Input, pairs: Pairs<'_>, mut each: impl FnMut(usize, usize)) {
-    let nulls = input
-        .values
-        .as_ref()
-        .and_then(|values| values.logical_nulls())
-        .filter(|nulls| nulls.null_count() > 0);
+    let counting = Counting::of(input);
     let pairs = pairs
         .rows
         .iter()
         .zip(pairs.slots)
         .map(|(row, slot)| (*row as usize, *slot as usize));
-    match (nulls, &input.filter) {
-        (None, None) => pairs.for_each(|(row, slot)| each(row, slot)),
-        (nulls, filter) => {
-            let counts = |row: usize| {
-                nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
-                    && filter
-                        .as_ref()
-                        .is_none_or(|filter| filter.is_valid(row) && filter.value(row))
-            };
-            pairs
-                .filter(|(row, _)| counts(*row))
-                .for_each(|(row, slot)| each(row, slot));
-        }
+    if counting.all() {
+        pairs.for_each(|(row, slot)| each(row, slot));
+    } else {
+        pairs
+            .filter(|(row, _)| counting.counts(*row))
+            .for_each(|(row, slot)| each(row, slot));
     }
 }
 
@@ -211,28 +219,6 @@ fn argument<'a, T: 'static>(
             function,
             data_type: values.map_or(DataType::Null, |values| values.data_type().clone()),
         })
-}
-
-/// A column of saved state as the array type that `state_types` promised, without nulls.
-fn saved<'a, T: Array + 'static>(
-    state: &'a [ArrayRef],
-    column: usize,
-    rows: usize,
-    function: &'static str,
-) -> Result<&'a T, AggregateError> {
-    let wrong = |reason: &str| AggregateError::State {
-        function,
-        reason: format!("column {column} {reason}"),
-    };
-    let array = state.get(column).ok_or_else(|| wrong("is missing"))?;
-    let array = array
-        .as_any()
-        .downcast_ref::<T>()
-        .ok_or_else(|| wrong("has another type"))?;
-    match array.len() == rows {
-        true => Ok(array),
-        false => Err(wrong("has another length")),
-    }
 }
 
 #[cfg(test)]

@@ -3,61 +3,48 @@
 use super::*;
 use arrow::array::Int64Array;
 
-#[derive(Default)]
-pub struct Count {
-    counts: Vec<i64>,
-}
+pub struct Count;
 
-impl Accumulator for Count {
-    fn grow(&mut self, slots: usize) {
-        self.counts.resize(slots.max(self.counts.len()), 0);
+impl Function for Count {
+    type Group = i64;
+
+    fn name(&self) -> &'static str {
+        "count"
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        for_each(input, pairs, |_, slot| self.counts[slot] += 1);
+    fn update(
+        &self,
+        counts: &mut [i64],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        for_each(input, pairs, |_, slot| counts[slot] += 1);
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        self.counts[into as usize] += self.counts[from as usize];
+    fn merge(&self, from: i64, into: &mut i64) {
+        *into += from;
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.counts[*slot as usize] = 0);
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        Ok(Finished::all(self.column(slots)))
+    fn finish(&self, counts: &[&i64]) -> Result<Finished, AggregateError> {
+        Ok(Finished::all(column(counts)))
     }
 
     fn state_types(&self) -> Vec<DataType> {
         vec![DataType::Int64]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        Ok(vec![self.column(slots)])
+    fn save(&self, counts: &[&i64]) -> Result<Vec<ArrayRef>, AggregateError> {
+        Ok(vec![column(counts)])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let counts: &Int64Array = saved(state, 0, slots.len(), "count")?;
-        slots
-            .iter()
-            .zip(counts.values())
-            .for_each(|(slot, count)| self.counts[*slot as usize] = *count);
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.counts.capacity() * size_of::<i64>()
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<i64>, AggregateError> {
+        Ok(saved.column::<Int64Array>(0)?.values().to_vec())
     }
 }
 
-impl Count {
-    fn column(&self, slots: &[Slot]) -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(
-            slots.iter().map(|slot| self.counts[*slot as usize]),
-        ))
-    }
+fn column(counts: &[&i64]) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(
+        counts.iter().copied().copied(),
+    ))
 }

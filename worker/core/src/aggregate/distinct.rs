@@ -6,9 +6,7 @@
 //! order of rows and of merges does not matter.
 
 use super::*;
-use arrow::array::{
-    BinaryArray, BinaryBuilder, Float64Array, Int64Array, PrimitiveArray, StringArray,
-};
+use arrow::array::{BinaryArray, Float64Array, Int64Array, PrimitiveArray, StringArray};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -19,24 +17,14 @@ const REGISTERS: usize = 1 << REGISTER_BITS;
 /// Bits of a hash that a register counts leading zeros of.
 const RANK_BITS: u32 = 64 - REGISTER_BITS;
 
+const NAME: &str = "approx_distinct";
+
 const FORM_EXACT: u8 = 0;
 const FORM_REGISTERS: u8 = 1;
 
-pub struct ApproxDistinct {
-    result: DataType,
-    groups: Vec<Sketch>,
-}
+pub struct ApproxDistinct;
 
-impl ApproxDistinct {
-    pub fn new(result: DataType) -> Self {
-        ApproxDistinct {
-            result,
-            groups: Vec::new(),
-        }
-    }
-}
-
-enum Sketch {
+pub enum Sketch {
     /// The hashes: each is its own hash in the table.
     Exact(HashTable<u64>),
     Registers(Box<[u8]>),
@@ -121,13 +109,6 @@ impl Sketch {
             _ => None,
         }
     }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Sketch::Exact(hashes) => hashes.allocation_size(),
-            Sketch::Registers(registers) => registers.len(),
-        }
-    }
 }
 
 /// The first bits of the hash choose a register; it holds the greatest rank (leading zeros + 1) of the others.
@@ -192,7 +173,6 @@ fn hashes(
     pairs: Pairs<'_>,
     mut each: impl FnMut(usize, u64),
 ) -> Result<(), AggregateError> {
-    const NAME: &str = "approx_distinct";
     let values = input.values.as_ref().ok_or(AggregateError::Unsupported {
         function: NAME,
         data_type: DataType::Null,
@@ -259,65 +239,49 @@ fn same_bits(value: f64) -> f64 {
     }
 }
 
-impl Accumulator for ApproxDistinct {
-    fn grow(&mut self, slots: usize) {
-        self.groups
-            .resize_with(slots.max(self.groups.len()), Sketch::default);
+impl Function for ApproxDistinct {
+    type Group = Sketch;
+
+    fn name(&self) -> &'static str {
+        NAME
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        hashes(input, pairs, |slot, hash| self.groups[slot].add(hash))
+    fn update(
+        &self,
+        groups: &mut [Sketch],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        hashes(input, pairs, |slot, hash| groups[slot].add(hash))
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        let from = std::mem::take(&mut self.groups[from as usize]);
-        self.groups[into as usize].merge(from);
+    fn merge(&self, from: Sketch, into: &mut Sketch) {
+        into.merge(from);
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = Sketch::default());
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let counts = slots
-            .iter()
-            .map(|slot| self.groups[*slot as usize].count() as i64);
-        Ok(Finished::all(cast(
-            Arc::new(Int64Array::from_iter_values(counts)),
-            &self.result,
-        )?))
+    fn finish(&self, groups: &[&Sketch]) -> Result<Finished, AggregateError> {
+        let counts = groups.iter().map(|group| group.count() as i64);
+        Ok(Finished::all(Arc::new(Int64Array::from_iter_values(
+            counts,
+        ))))
     }
 
     fn state_types(&self) -> Vec<DataType> {
         vec![DataType::Binary]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let mut column = BinaryBuilder::new();
-        slots
-            .iter()
-            .for_each(|slot| column.append_value(self.groups[*slot as usize].to_bytes()));
-        Ok(vec![Arc::new(column.finish())])
+    fn save(&self, groups: &[&Sketch]) -> Result<Vec<ArrayRef>, AggregateError> {
+        Ok(grouped::encoded(groups, Sketch::to_bytes))
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let sketches: &BinaryArray = saved(state, 0, slots.len(), "approx_distinct")?;
-        for (slot, bytes) in slots.iter().zip(sketches) {
-            self.groups[*slot as usize] =
-                bytes
-                    .and_then(Sketch::from_bytes)
-                    .ok_or_else(|| AggregateError::State {
-                        function: "approx_distinct",
-                        reason: "a sketch is damaged".into(),
-                    })?;
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Sketch>, AggregateError> {
+        saved.decoded(Sketch::from_bytes)
+    }
+
+    fn heap(&self, group: &Sketch) -> usize {
+        match group {
+            Sketch::Exact(hashes) => hashes.allocation_size(),
+            Sketch::Registers(registers) => registers.len(),
         }
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        let sketches: usize = self.groups.iter().map(Sketch::bytes).sum();
-        sketches + self.groups.capacity() * size_of::<Sketch>()
     }
 }

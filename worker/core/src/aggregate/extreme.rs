@@ -7,6 +7,9 @@ use super::*;
 use arrow::array::{BinaryArray, PrimitiveArray, StringArray};
 use arrow::datatypes::ArrowPrimitiveType;
 use std::cmp::Ordering;
+use std::marker::PhantomData;
+
+const NAME: &str = "min or max";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Side {
@@ -24,32 +27,21 @@ impl Side {
     }
 }
 
-pub fn extreme(
-    argument: DataType,
-    result: DataType,
-    side: Side,
-) -> Result<Box<dyn Accumulator>, AggregateError> {
+/// `min` or `max` of an argument of type `argument`.
+pub fn extreme(argument: DataType, side: Side) -> Result<Box<dyn Accumulator>, AggregateError> {
     use DataType::*;
     Ok(match argument {
-        Int64 => Box::new(Numbers::<Int64Type>::new(argument, result, side)),
-        Float64 => Box::new(Numbers::<Float64Type>::new(argument, result, side)),
-        Decimal128(..) => Box::new(Numbers::<Decimal128Type>::new(argument, result, side)),
-        Timestamp(TimeUnit::Millisecond, None) => Box::new(
-            Numbers::<TimestampMillisecondType>::new(argument, result, side),
-        ),
-        Utf8 | Binary => Box::new(Texts {
-            argument,
-            result,
-            side,
-            groups: Vec::new(),
-        }),
-        Boolean => Box::new(Truths {
-            side,
-            groups: Vec::new(),
-        }),
+        Int64 => Numbers::<Int64Type>::accumulator(argument, side),
+        Float64 => Numbers::<Float64Type>::accumulator(argument, side),
+        Decimal128(..) => Numbers::<Decimal128Type>::accumulator(argument, side),
+        Timestamp(TimeUnit::Millisecond, None) => {
+            Numbers::<TimestampMillisecondType>::accumulator(argument, side)
+        }
+        Utf8 | Binary => Box::new(Grouped::of(Texts { argument, side })),
+        Boolean => Box::new(Grouped::of(Truths { side })),
         data_type => {
             return Err(AggregateError::Unsupported {
-                function: "min or max",
+                function: NAME,
                 data_type,
             });
         }
@@ -91,25 +83,26 @@ impl Ordered for f64 {
     }
 }
 
-struct Numbers<P: ArrowPrimitiveType> {
+struct Numbers<P> {
     argument: DataType,
-    result: DataType,
     side: Side,
-    groups: Vec<Option<P::Native>>,
+    native: PhantomData<fn() -> P>,
 }
 
-impl<P: ArrowPrimitiveType> Numbers<P> {
-    fn new(argument: DataType, result: DataType, side: Side) -> Self {
-        Numbers {
+impl<P: ArrowPrimitiveType> Numbers<P>
+where
+    P::Native: Ordered,
+{
+    fn accumulator(argument: DataType, side: Side) -> Box<dyn Accumulator> {
+        Box::new(Grouped::of(Numbers::<P> {
             argument,
-            result,
             side,
-            groups: Vec::new(),
-        }
+            native: PhantomData,
+        }))
     }
 
-    fn column(&self, slots: &[Slot]) -> ArrayRef {
-        let values = slots.iter().map(|slot| self.groups[*slot as usize]);
+    fn column(&self, groups: &[&Option<P::Native>]) -> ArrayRef {
+        let values = groups.iter().copied().copied();
         Arc::new(PrimitiveArray::<P>::from_iter(values).with_data_type(self.argument.clone()))
     }
 }
@@ -122,82 +115,71 @@ fn offer<N: Ordered>(held: &mut Option<N>, value: N, wanted: Ordering) {
     }
 }
 
-impl<P: ArrowPrimitiveType> Accumulator for Numbers<P>
+impl<P: ArrowPrimitiveType> Function for Numbers<P>
 where
     P::Native: Ordered,
 {
-    fn grow(&mut self, slots: usize) {
-        self.groups.resize(slots.max(self.groups.len()), None);
+    type Group = Option<P::Native>;
+
+    fn name(&self) -> &'static str {
+        NAME
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        let values = argument::<PrimitiveArray<P>>(input, "min or max")?.values();
+    fn update(
+        &self,
+        groups: &mut [Option<P::Native>],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        let values = argument::<PrimitiveArray<P>>(input, NAME)?.values();
         let wanted = self.side.wanted();
         for_each(input, pairs, |row, slot| {
-            offer(&mut self.groups[slot], values[row].canonical(), wanted)
+            offer(&mut groups[slot], values[row].canonical(), wanted)
         });
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        if let Some(value) = self.groups[from as usize] {
-            offer(&mut self.groups[into as usize], value, self.side.wanted());
+    fn merge(&self, from: Option<P::Native>, into: &mut Option<P::Native>) {
+        if let Some(value) = from {
+            offer(into, value, self.side.wanted());
         }
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = None);
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        Ok(Finished::all(cast(self.column(slots), &self.result)?))
+    fn finish(&self, groups: &[&Option<P::Native>]) -> Result<Finished, AggregateError> {
+        Ok(Finished::all(self.column(groups)))
     }
 
     fn state_types(&self) -> Vec<DataType> {
         vec![self.argument.clone()]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        Ok(vec![self.column(slots)])
+    fn save(&self, groups: &[&Option<P::Native>]) -> Result<Vec<ArrayRef>, AggregateError> {
+        Ok(vec![self.column(groups)])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let values: &PrimitiveArray<P> = saved(state, 0, slots.len(), "min or max")?;
-        slots
-            .iter()
-            .zip(values)
-            .for_each(|(slot, value)| self.groups[*slot as usize] = value);
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.groups.capacity() * size_of::<Option<P::Native>>()
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Option<P::Native>>, AggregateError> {
+        Ok(saved.column::<PrimitiveArray<P>>(0)?.iter().collect())
     }
 }
 
 /// Strings or bytes.
 struct Texts {
     argument: DataType,
-    result: DataType,
     side: Side,
-    groups: Vec<Option<Box<[u8]>>>,
 }
 
+type Text = Option<Box<[u8]>>;
+
 impl Texts {
-    fn offer(&mut self, slot: usize, value: &[u8]) {
-        match &self.groups[slot] {
+    fn offer(&self, held: &mut Text, value: &[u8]) {
+        match held {
             Some(held) if value.cmp(held) != self.side.wanted() => {}
-            _ => self.groups[slot] = Some(value.into()),
+            _ => *held = Some(value.into()),
         }
     }
 
-    fn column(&self, slots: &[Slot]) -> Result<ArrayRef, AggregateError> {
-        let bytes: BinaryArray = slots
-            .iter()
-            .map(|slot| self.groups[*slot as usize].as_deref())
-            .collect();
+    fn column(&self, groups: &[&Text]) -> Result<ArrayRef, AggregateError> {
+        let bytes: BinaryArray = groups.iter().map(|text| text.as_deref()).collect();
         Ok(match self.argument {
             DataType::Utf8 => Arc::new(StringArray::try_from_binary(bytes)?),
             _ => Arc::new(bytes),
@@ -205,145 +187,131 @@ impl Texts {
     }
 }
 
-impl Accumulator for Texts {
-    fn grow(&mut self, slots: usize) {
-        self.groups.resize(slots.max(self.groups.len()), None);
+impl Function for Texts {
+    type Group = Text;
+
+    fn name(&self) -> &'static str {
+        NAME
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
+    fn update(
+        &self,
+        groups: &mut [Text],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
         if let DataType::Utf8 = self.argument {
-            let values: &StringArray = argument(input, "min or max")?;
+            let values: &StringArray = argument(input, NAME)?;
             for_each(input, pairs, |row, slot| {
-                self.offer(slot, values.value(row).as_bytes())
+                self.offer(&mut groups[slot], values.value(row).as_bytes())
             });
         } else {
-            let values: &BinaryArray = argument(input, "min or max")?;
+            let values: &BinaryArray = argument(input, NAME)?;
             for_each(input, pairs, |row, slot| {
-                self.offer(slot, values.value(row))
+                self.offer(&mut groups[slot], values.value(row))
             });
         }
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        if let Some(value) = self.groups[from as usize].clone() {
-            self.offer(into as usize, &value);
+    fn merge(&self, from: Text, into: &mut Text) {
+        match (&from, &into) {
+            (None, _) => {}
+            (Some(value), Some(held)) if value.cmp(held) != self.side.wanted() => {}
+            _ => *into = from,
         }
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = None);
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        Ok(Finished::all(cast(self.column(slots)?, &self.result)?))
+    fn finish(&self, groups: &[&Text]) -> Result<Finished, AggregateError> {
+        Ok(Finished::all(self.column(groups)?))
     }
 
     fn state_types(&self) -> Vec<DataType> {
         vec![self.argument.clone()]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        Ok(vec![self.column(slots)?])
+    fn save(&self, groups: &[&Text]) -> Result<Vec<ArrayRef>, AggregateError> {
+        Ok(vec![self.column(groups)?])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let mut put = |values: &mut dyn Iterator<Item = Option<&[u8]>>| {
-            slots
-                .iter()
-                .zip(values)
-                .for_each(|(slot, value)| self.groups[*slot as usize] = value.map(Into::into));
-        };
-        match self.argument {
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Text>, AggregateError> {
+        Ok(match self.argument {
             DataType::Utf8 => {
-                let values: &StringArray = saved(state, 0, slots.len(), "min or max")?;
-                put(&mut values.iter().map(|value| value.map(str::as_bytes)));
+                let texts = saved.column::<StringArray>(0)?.iter();
+                texts
+                    .map(|text| text.map(|text| text.as_bytes().into()))
+                    .collect()
             }
-            _ => put(&mut saved::<BinaryArray>(state, 0, slots.len(), "min or max")?.iter()),
-        }
-        Ok(())
+            _ => {
+                let texts = saved.column::<BinaryArray>(0)?.iter();
+                texts.map(|bytes| bytes.map(Into::into)).collect()
+            }
+        })
     }
 
-    fn bytes(&self) -> usize {
-        let texts: usize = self.groups.iter().flatten().map(|text| text.len()).sum();
-        texts + self.groups.capacity() * size_of::<Option<Box<[u8]>>>()
+    fn heap(&self, group: &Text) -> usize {
+        group.as_ref().map_or(0, |text| text.len())
     }
 }
 
 struct Truths {
     side: Side,
-    groups: Vec<Option<bool>>,
 }
 
 impl Truths {
-    fn offer(&mut self, slot: usize, value: bool) {
-        let held = &mut self.groups[slot];
+    fn offer(&self, held: &mut Option<bool>, value: bool) {
         *held = Some(match (*held, self.side) {
             (None, _) => value,
             (Some(held), Side::Least) => held && value,
             (Some(held), Side::Greatest) => held || value,
         });
     }
-
-    fn column(&self, slots: &[Slot]) -> ArrayRef {
-        Arc::new(
-            slots
-                .iter()
-                .map(|slot| self.groups[*slot as usize])
-                .collect::<BooleanArray>(),
-        )
-    }
 }
 
-impl Accumulator for Truths {
-    fn grow(&mut self, slots: usize) {
-        self.groups.resize(slots.max(self.groups.len()), None);
+fn truths(groups: &[&Option<bool>]) -> ArrayRef {
+    let values: BooleanArray = groups.iter().copied().copied().collect();
+    Arc::new(values)
+}
+
+impl Function for Truths {
+    type Group = Option<bool>;
+
+    fn name(&self) -> &'static str {
+        NAME
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        let values: &BooleanArray = argument(input, "min or max")?;
+    fn update(
+        &self,
+        groups: &mut [Option<bool>],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        let values: &BooleanArray = argument(input, NAME)?;
         for_each(input, pairs, |row, slot| {
-            self.offer(slot, values.value(row))
+            self.offer(&mut groups[slot], values.value(row))
         });
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        if let Some(value) = self.groups[from as usize] {
-            self.offer(into as usize, value);
+    fn merge(&self, from: Option<bool>, into: &mut Option<bool>) {
+        if let Some(value) = from {
+            self.offer(into, value);
         }
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = None);
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        Ok(Finished::all(self.column(slots)))
+    fn finish(&self, groups: &[&Option<bool>]) -> Result<Finished, AggregateError> {
+        Ok(Finished::all(truths(groups)))
     }
 
     fn state_types(&self) -> Vec<DataType> {
         vec![DataType::Boolean]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        Ok(vec![self.column(slots)])
+    fn save(&self, groups: &[&Option<bool>]) -> Result<Vec<ArrayRef>, AggregateError> {
+        Ok(vec![truths(groups)])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let values: &BooleanArray = saved(state, 0, slots.len(), "min or max")?;
-        slots
-            .iter()
-            .zip(values)
-            .for_each(|(slot, value)| self.groups[*slot as usize] = value);
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.groups.capacity()
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Option<bool>>, AggregateError> {
+        Ok(saved.column::<BooleanArray>(0)?.iter().collect())
     }
 }

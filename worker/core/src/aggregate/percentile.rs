@@ -1,4 +1,4 @@
-//! `approx_percentile`: a quantile within 1 % of its value, by DDSketch (Masson, Rim, Lee; VLDB 2019).
+//! `approx_percentile_cont`: a quantile within 1 % of its value, by DDSketch (Masson, Rim, Lee; VLDB 2019).
 //!
 //! Values are counted in buckets whose bounds grow by a constant ratio, so the relative error of a bucket's middle is
 //! bounded. Buckets are held sparsely and none is ever collapsed: there are at most 71,000 of them for every positive and
@@ -6,7 +6,7 @@
 //! Order: infinities at the ends, NaN above everything, both zeros one.
 
 use super::*;
-use arrow::array::{BinaryArray, BinaryBuilder, Float64Array};
+use arrow::array::Float64Array;
 
 /// Relative error of a quantile.
 const ERROR: f64 = 0.01;
@@ -19,25 +19,13 @@ const INFINITE: i32 = i32::MAX - 1;
 const NOT_A_NUMBER: i32 = i32::MAX;
 
 pub struct ApproxPercentile {
-    quantile: f64,
-    result: DataType,
-    groups: Vec<Buckets>,
-}
-
-impl ApproxPercentile {
-    /// `quantile` is 0..=1; beyond is taken as the nearer end.
-    pub fn new(quantile: f64, result: DataType) -> Self {
-        ApproxPercentile {
-            quantile: quantile.clamp(0.0, 1.0),
-            result,
-            groups: Vec::new(),
-        }
-    }
+    /// 0..=1; beyond is taken as the nearer end.
+    pub quantile: f64,
 }
 
 /// Counts by bucket, buckets in the order of their values.
 #[derive(Clone, Debug, Default)]
-struct Buckets(Vec<(i32, u64)>);
+pub struct Buckets(Vec<(i32, u64)>);
 
 /// The bucket of a value: positive for positive values, mirrored for negative ones, 0 for zero.
 fn bucket(value: f64) -> i32 {
@@ -114,82 +102,51 @@ impl Buckets {
     }
 }
 
-impl Accumulator for ApproxPercentile {
-    fn grow(&mut self, slots: usize) {
-        self.groups
-            .resize_with(slots.max(self.groups.len()), Buckets::default);
+impl Function for ApproxPercentile {
+    type Group = Buckets;
+
+    fn name(&self) -> &'static str {
+        "approx_percentile_cont"
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        let values = argument::<Float64Array>(input, "approx_percentile")?.values();
+    fn update(
+        &self,
+        groups: &mut [Buckets],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        let values = argument::<Float64Array>(input, self.name())?.values();
         for_each(input, pairs, |row, slot| {
-            self.groups[slot].add(bucket(values[row]), 1)
+            groups[slot].add(bucket(values[row]), 1)
         });
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        let from = std::mem::take(&mut self.groups[from as usize]);
-        let into = &mut self.groups[into as usize];
+    fn merge(&self, from: Buckets, into: &mut Buckets) {
         from.0
             .into_iter()
             .for_each(|(bucket, count)| into.add(bucket, count));
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = Buckets::default());
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let value = |slot: &Slot| self.groups[*slot as usize].value(self.quantile);
-        let values: Vec<Option<f64>> = match self.result {
-            // An integer's percentile is the nearest integer.
-            DataType::Float64 | DataType::Float32 => slots.iter().map(value).collect(),
-            _ => slots
-                .iter()
-                .map(|slot| value(slot).map(f64::round))
-                .collect(),
-        };
-        Ok(Finished::all(cast(
-            Arc::new(Float64Array::from(values)),
-            &self.result,
-        )?))
+    fn finish(&self, groups: &[&Buckets]) -> Result<Finished, AggregateError> {
+        let quantile = self.quantile.clamp(0.0, 1.0);
+        let values = groups.iter().map(|group| group.value(quantile));
+        Ok(Finished::all(Arc::new(Float64Array::from_iter(values))))
     }
 
     fn state_types(&self) -> Vec<DataType> {
         vec![DataType::Binary]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let mut column = BinaryBuilder::new();
-        slots
-            .iter()
-            .for_each(|slot| column.append_value(self.groups[*slot as usize].to_bytes()));
-        Ok(vec![Arc::new(column.finish())])
+    fn save(&self, groups: &[&Buckets]) -> Result<Vec<ArrayRef>, AggregateError> {
+        Ok(grouped::encoded(groups, Buckets::to_bytes))
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let sketches: &BinaryArray = saved(state, 0, slots.len(), "approx_percentile")?;
-        for (slot, bytes) in slots.iter().zip(sketches) {
-            self.groups[*slot as usize] =
-                bytes
-                    .and_then(Buckets::from_bytes)
-                    .ok_or_else(|| AggregateError::State {
-                        function: "approx_percentile",
-                        reason: "a sketch is damaged".into(),
-                    })?;
-        }
-        Ok(())
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Buckets>, AggregateError> {
+        saved.decoded(Buckets::from_bytes)
     }
 
-    fn bytes(&self) -> usize {
-        let buckets: usize = self
-            .groups
-            .iter()
-            .map(|group| group.0.capacity() * size_of::<(i32, u64)>())
-            .sum();
-        buckets + self.groups.capacity() * size_of::<Buckets>()
+    fn heap(&self, group: &Buckets) -> usize {
+        group.0.capacity() * size_of::<(i32, u64)>()
     }
 }

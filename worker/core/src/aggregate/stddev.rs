@@ -4,13 +4,10 @@
 use super::*;
 use arrow::array::{Float64Array, UInt64Array};
 
-#[derive(Default)]
-pub struct Stddev {
-    groups: Vec<Moments>,
-}
+pub struct Stddev;
 
 #[derive(Clone, Copy, Default)]
-struct Moments {
+pub struct Moments {
     count: u64,
     mean: f64,
     /// Sum of squared distances from the mean.
@@ -44,33 +41,30 @@ impl Moments {
     }
 }
 
-impl Accumulator for Stddev {
-    fn grow(&mut self, slots: usize) {
-        self.groups
-            .resize(slots.max(self.groups.len()), Moments::default());
+impl Function for Stddev {
+    type Group = Moments;
+
+    fn name(&self) -> &'static str {
+        "stddev"
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
+    fn update(
+        &self,
+        groups: &mut [Moments],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
         let values = argument::<Float64Array>(input, "stddev")?.values();
-        for_each(input, pairs, |row, slot| self.groups[slot].add(values[row]));
+        for_each(input, pairs, |row, slot| groups[slot].add(values[row]));
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        let from = self.groups[from as usize];
-        self.groups[into as usize].merge(from);
+    fn merge(&self, from: Moments, into: &mut Moments) {
+        into.merge(from);
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = Moments::default());
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let values = slots
-            .iter()
-            .map(|slot| self.groups[*slot as usize].deviation());
+    fn finish(&self, groups: &[&Moments]) -> Result<Finished, AggregateError> {
+        let values = groups.iter().map(|group| group.deviation());
         Ok(Finished::all(Arc::new(Float64Array::from_iter(values))))
     }
 
@@ -78,36 +72,28 @@ impl Accumulator for Stddev {
         vec![DataType::UInt64, DataType::Float64, DataType::Float64]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let groups = || slots.iter().map(|slot| self.groups[*slot as usize]);
+    fn save(&self, groups: &[&Moments]) -> Result<Vec<ArrayRef>, AggregateError> {
+        let counts = groups.iter().map(|group| group.count);
+        let means = groups.iter().map(|group| group.mean);
+        let squares = groups.iter().map(|group| group.squares);
         Ok(vec![
-            Arc::new(UInt64Array::from_iter_values(
-                groups().map(|group| group.count),
-            )),
-            Arc::new(Float64Array::from_iter_values(
-                groups().map(|group| group.mean),
-            )),
-            Arc::new(Float64Array::from_iter_values(
-                groups().map(|group| group.squares),
-            )),
+            Arc::new(UInt64Array::from_iter_values(counts)),
+            Arc::new(Float64Array::from_iter_values(means)),
+            Arc::new(Float64Array::from_iter_values(squares)),
         ])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        let counts: &UInt64Array = saved(state, 0, slots.len(), "stddev")?;
-        let means: &Float64Array = saved(state, 1, slots.len(), "stddev")?;
-        let squares: &Float64Array = saved(state, 2, slots.len(), "stddev")?;
-        for (at, slot) in slots.iter().enumerate() {
-            self.groups[*slot as usize] = Moments {
-                count: counts.value(at),
-                mean: means.value(at),
-                squares: squares.value(at),
-            };
-        }
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.groups.capacity() * size_of::<Moments>()
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Moments>, AggregateError> {
+        let counts = saved.column::<UInt64Array>(0)?.values();
+        let means = saved.column::<Float64Array>(1)?.values();
+        let squares = saved.column::<Float64Array>(2)?.values();
+        let moments = counts.iter().zip(means).zip(squares);
+        Ok(moments
+            .map(|((count, mean), squares)| Moments {
+                count: *count,
+                mean: *mean,
+                squares: *squares,
+            })
+            .collect())
     }
 }

@@ -3,8 +3,8 @@
 //! Values are held as Arrow's row encoding while in memory, and saved as columns of their own type.
 
 use super::*;
-use arrow::array::{BooleanArray, Int64Array, ListArray, UInt32Array, UInt64Array};
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::array::{Int64Array, ListArray, UInt32Array, UInt64Array};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{Field, UInt64Type};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -24,21 +24,13 @@ impl Codec {
         })
     }
 
-    /// The values that pairs speak of. Returns too the row of each pair in the result.
-    fn encode<'a>(
-        &self,
-        values: &ArrayRef,
-        rows: &'a [u32],
-    ) -> Result<(Rows, Option<&'a [u32]>), AggregateError> {
+    /// The values that pairs speak of: all values where that is no more (and `true`), else one for each pair.
+    fn encode(&self, values: &ArrayRef, rows: &[u32]) -> Result<(Rows, bool), AggregateError> {
         if rows.len() >= values.len() {
-            return Ok((
-                self.converter
-                    .convert_columns(std::slice::from_ref(values))?,
-                Some(rows),
-            ));
+            return Ok((self.encode_all(values)?, true));
         }
         let spoken_of = take(values, &UInt32Array::from(rows.to_vec()), None)?;
-        Ok((self.converter.convert_columns(&[spoken_of])?, None))
+        Ok((self.encode_all(&spoken_of)?, false))
     }
 
     fn encode_all(&self, values: &ArrayRef) -> Result<Rows, AggregateError> {
@@ -74,10 +66,9 @@ pub enum End {
 pub struct Pick {
     end: End,
     codec: Codec,
-    groups: Vec<Option<Picked>>,
 }
 
-struct Picked {
+pub struct Picked {
     place: (Millis, u64),
     value: Vec<u8>,
 }
@@ -87,36 +78,51 @@ impl Pick {
         Ok(Pick {
             end,
             codec: Codec::new(argument)?,
-            groups: Vec::new(),
         })
     }
 
-    fn wins(end: End, place: (Millis, u64), held: (Millis, u64)) -> bool {
-        match end {
-            End::First => place < held,
-            End::Last => place > held,
+    fn wins(&self, place: (Millis, u64), held: &Picked) -> bool {
+        match self.end {
+            End::First => place < held.place,
+            End::Last => place > held.place,
         }
+    }
+
+    fn values(&self, groups: &[&Option<Picked>]) -> Result<ArrayRef, AggregateError> {
+        let values = groups
+            .iter()
+            .map(|group| group.as_ref().map(|picked| picked.value.as_slice()));
+        self.codec.decode(values)
     }
 }
 
-impl Accumulator for Pick {
-    fn grow(&mut self, slots: usize) {
-        self.groups
-            .resize_with(slots.max(self.groups.len()), || None);
+impl Function for Pick {
+    type Group = Option<Picked>;
+
+    fn name(&self) -> &'static str {
+        match self.end {
+            End::First => "first_value",
+            End::Last => "last_value",
+        }
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        let values = counted_values(input, "first_value or last_value")?;
-        let (encoded, direct) = self.codec.encode(values.values, pairs.rows)?;
+    fn update(
+        &self,
+        groups: &mut [Option<Picked>],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        let (values, counting) = (values_of(input, self.name())?, Counting::of(input));
+        let (encoded, direct) = self.codec.encode(values, pairs.rows)?;
         for (at, (row, slot)) in pairs.rows.iter().zip(pairs.slots).enumerate() {
             let row = *row as usize;
-            if !values.counts(row) {
+            if !counting.counts(row) {
                 continue;
             }
             let place = (pairs.times[row], pairs.sequences[row]);
-            let value = || encoded.row(if direct.is_some() { row } else { at });
-            match &mut self.groups[*slot as usize] {
-                Some(held) if !Self::wins(self.end, place, held.place) => {}
+            let value = || encoded.row(if direct { row } else { at });
+            match &mut groups[*slot as usize] {
+                Some(held) if !self.wins(place, held) => {}
                 Some(held) => {
                     held.place = place;
                     held.value.clear();
@@ -133,30 +139,16 @@ impl Accumulator for Pick {
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        let Some(from) = self.groups[from as usize].take() else {
-            return;
-        };
-        let into = &mut self.groups[into as usize];
-        match into {
-            Some(held) if !Self::wins(self.end, from.place, held.place) => {}
-            _ => *into = Some(from),
+    fn merge(&self, from: Option<Picked>, into: &mut Option<Picked>) {
+        match (&from, &into) {
+            (None, _) => {}
+            (Some(picked), Some(held)) if !self.wins(picked.place, held) => {}
+            _ => *into = from,
         }
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = None);
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let values = slots.iter().map(|slot| {
-            self.groups[*slot as usize]
-                .as_ref()
-                .map(|picked| picked.value.as_slice())
-        });
-        Ok(Finished::all(self.codec.decode(values)?))
+    fn finish(&self, groups: &[&Option<Picked>]) -> Result<Finished, AggregateError> {
+        Ok(Finished::all(self.values(groups)?))
     }
 
     fn state_types(&self) -> Vec<DataType> {
@@ -167,52 +159,38 @@ impl Accumulator for Pick {
         ]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let places = || {
-            slots.iter().map(|slot| {
-                self.groups[*slot as usize]
-                    .as_ref()
-                    .map(|picked| picked.place)
-            })
-        };
+    fn save(&self, groups: &[&Option<Picked>]) -> Result<Vec<ArrayRef>, AggregateError> {
+        let places = groups
+            .iter()
+            .map(|group| group.as_ref().map(|picked| picked.place));
+        let times: Int64Array = places.clone().map(|place| Some(place?.0)).collect();
+        let sequences: UInt64Array = places.map(|place| Some(place?.1)).collect();
         Ok(vec![
-            Arc::new(
-                places()
-                    .map(|place| place.map(|place| place.0))
-                    .collect::<Int64Array>(),
-            ),
-            Arc::new(
-                places()
-                    .map(|place| place.map(|place| place.1))
-                    .collect::<UInt64Array>(),
-            ),
-            self.finish(slots)?.values,
+            Arc::new(times),
+            Arc::new(sequences),
+            self.values(groups)?,
         ])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        const NAME: &str = "first_value or last_value";
-        let times: &Int64Array = saved(state, 0, slots.len(), NAME)?;
-        let sequences: &UInt64Array = saved(state, 1, slots.len(), NAME)?;
-        let values = typed(state, 2, slots.len(), &self.codec.data_type, NAME)?;
-        let values = self.codec.encode_all(values)?;
-        for (at, slot) in slots.iter().enumerate() {
-            self.groups[*slot as usize] = times.is_valid(at).then(|| Picked {
-                place: (times.value(at), sequences.value(at)),
-                value: values.row(at).data().to_vec(),
-            });
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Option<Picked>>, AggregateError> {
+        let times: &Int64Array = saved.column(0)?;
+        let sequences: &UInt64Array = saved.column(1)?;
+        let values = saved.any(2)?;
+        if *values.data_type() != self.codec.data_type {
+            return Err(saved.damaged("values have another type"));
         }
-        Ok(())
+        let values = self.codec.encode_all(values)?;
+        let groups = values.iter().enumerate().map(|(at, value)| {
+            times.is_valid(at).then(|| Picked {
+                place: (times.value(at), sequences.value(at)),
+                value: value.data().to_vec(),
+            })
+        });
+        Ok(groups.collect())
     }
 
-    fn bytes(&self) -> usize {
-        let values: usize = self
-            .groups
-            .iter()
-            .flatten()
-            .map(|picked| picked.value.capacity())
-            .sum();
-        values + self.groups.capacity() * size_of::<Option<Picked>>()
+    fn heap(&self, group: &Option<Picked>) -> usize {
+        group.as_ref().map_or(0, |picked| picked.value.capacity())
     }
 }
 
@@ -220,96 +198,88 @@ impl Accumulator for Pick {
 pub struct ArrayAgg {
     limit: usize,
     codec: Codec,
-    item: Arc<Field>,
-    /// In log order; a value with its place in the log, so that groups that merge are in order again.
-    groups: Vec<Vec<(u64, Box<[u8]>)>>,
 }
 
+/// In log order; a value with its place in the log, so that groups that merge are in order again.
+type Values = Vec<(u64, Box<[u8]>)>;
+
 impl ArrayAgg {
-    pub fn new(argument: DataType, result: DataType, limit: usize) -> Result<Self, AggregateError> {
-        match result {
-            DataType::List(item) if *item.data_type() == argument => Ok(ArrayAgg {
-                limit,
-                codec: Codec::new(argument)?,
-                item,
-                groups: Vec::new(),
-            }),
-            data_type => Err(AggregateError::Unsupported {
-                function: "array_agg",
-                data_type,
-            }),
-        }
+    pub fn new(argument: DataType, limit: usize) -> Result<Self, AggregateError> {
+        Ok(ArrayAgg {
+            limit,
+            codec: Codec::new(argument)?,
+        })
     }
 
-    fn offsets(&self, slots: &[Slot]) -> Result<OffsetBuffer<i32>, AggregateError> {
+    /// The values of all groups, one behind the other.
+    fn values(&self, groups: &[&Values]) -> Result<ArrayRef, AggregateError> {
+        let bytes: Vec<Option<&[u8]>> = groups
+            .iter()
+            .copied()
+            .flatten()
+            .map(|(_, bytes)| Some(bytes.as_ref()))
+            .collect();
+        self.codec.decode(bytes.into_iter())
+    }
+
+    /// A list for each group; `present` says which are not null.
+    fn lists(
+        &self,
+        groups: &[&Values],
+        items: ArrayRef,
+        present: Option<NullBuffer>,
+    ) -> Result<ArrayRef, AggregateError> {
         let mut offsets = vec![0i32];
         let mut end = 0usize;
-        for slot in slots {
-            end += self.groups[*slot as usize].len();
+        for group in groups {
+            end += group.len();
             offsets.push(i32::try_from(end).map_err(|_| AggregateError::State {
-                function: "array_agg",
+                function: self.name(),
                 reason: "more than 2^31 values in one batch: lower its limit".into(),
             })?);
         }
-        Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
-    }
-
-    fn items<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = &'a (u64, Box<[u8]>)> + 'a {
-        slots.iter().flat_map(|slot| &self.groups[*slot as usize])
+        let item = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Ok(Arc::new(ListArray::try_new(item, offsets, items, present)?))
     }
 }
 
-impl Accumulator for ArrayAgg {
-    fn grow(&mut self, slots: usize) {
-        self.groups
-            .resize_with(slots.max(self.groups.len()), Vec::new);
+impl Function for ArrayAgg {
+    type Group = Values;
+
+    fn name(&self) -> &'static str {
+        "array_agg"
     }
 
-    fn update(&mut self, input: &Input, pairs: Pairs<'_>) -> Result<(), AggregateError> {
-        let values = counted_values(input, "array_agg")?;
-        let (encoded, direct) = self.codec.encode(values.values, pairs.rows)?;
+    fn update(
+        &self,
+        groups: &mut [Values],
+        input: &Input,
+        pairs: Pairs<'_>,
+    ) -> Result<(), AggregateError> {
+        let (values, counting) = (values_of(input, self.name())?, Counting::of(input));
+        let (encoded, direct) = self.codec.encode(values, pairs.rows)?;
         for (at, (row, slot)) in pairs.rows.iter().zip(pairs.slots).enumerate() {
             let row = *row as usize;
-            let group = &mut self.groups[*slot as usize];
-            if group.len() < self.limit && values.counts(row) {
-                let value = encoded.row(if direct.is_some() { row } else { at });
+            let group = &mut groups[*slot as usize];
+            if group.len() < self.limit && counting.counts(row) {
+                let value = encoded.row(if direct { row } else { at });
                 group.push((pairs.sequences[row], value.data().into()));
             }
         }
         Ok(())
     }
 
-    fn merge(&mut self, from: Slot, into: Slot) {
-        let from = std::mem::take(&mut self.groups[from as usize]);
-        let into = &mut self.groups[into as usize];
+    fn merge(&self, from: Values, into: &mut Values) {
         into.extend(from);
         into.sort_by_key(|(sequence, _)| *sequence);
         into.truncate(self.limit);
     }
 
-    fn reset(&mut self, slots: &[Slot]) {
-        slots
-            .iter()
-            .for_each(|slot| self.groups[*slot as usize] = Vec::new());
-    }
-
-    fn finish(&self, slots: &[Slot]) -> Result<Finished, AggregateError> {
-        let bytes: Vec<Option<&[u8]>> = self
-            .items(slots)
-            .map(|(_, bytes)| Some(bytes.as_ref()))
-            .collect();
-        let values = self.codec.decode(bytes.into_iter())?;
-        let present = slots
-            .iter()
-            .map(|slot| !self.groups[*slot as usize].is_empty())
-            .collect();
-        let list = ListArray::try_new(
-            self.item.clone(),
-            self.offsets(slots)?,
-            values,
-            Some(NullBuffer::new(present)),
-        )?;
-        Ok(Finished::all(Arc::new(list)))
+    fn finish(&self, groups: &[&Values]) -> Result<Finished, AggregateError> {
+        let present = groups.iter().map(|group| !group.is_empty()).collect();
+        let lists = self.lists(groups, self.values(groups)?, Some(present))?;
+        Ok(Finished::all(lists))
     }
 
     fn state_types(&self) -> Vec<DataType> {
@@ -317,110 +287,46 @@ impl Accumulator for ArrayAgg {
         vec![list(DataType::UInt64), list(self.codec.data_type.clone())]
     }
 
-    fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError> {
-        let bytes: Vec<Option<&[u8]>> = self
-            .items(slots)
-            .map(|(_, bytes)| Some(bytes.as_ref()))
-            .collect();
-        let values = self.codec.decode(bytes.into_iter())?;
-        let sequences =
-            UInt64Array::from_iter_values(self.items(slots).map(|(sequence, _)| *sequence));
-        let list = |values: ArrayRef| -> Result<ArrayRef, AggregateError> {
-            let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-            Ok(Arc::new(ListArray::try_new(
-                item,
-                self.offsets(slots)?,
-                values,
-                None,
-            )?))
-        };
-        Ok(vec![list(Arc::new(sequences))?, list(values)?])
+    fn save(&self, groups: &[&Values]) -> Result<Vec<ArrayRef>, AggregateError> {
+        let sequences = groups.iter().copied().flatten().map(|(place, _)| *place);
+        let sequences = Arc::new(UInt64Array::from_iter_values(sequences));
+        Ok(vec![
+            self.lists(groups, sequences, None)?,
+            self.lists(groups, self.values(groups)?, None)?,
+        ])
     }
 
-    fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError> {
-        const NAME: &str = "array_agg";
-        let wrong = |reason: &str| AggregateError::State {
-            function: NAME,
-            reason: reason.into(),
-        };
-        let sequences: &ListArray = saved(state, 0, slots.len(), NAME)?;
-        let values: &ListArray = saved(state, 1, slots.len(), NAME)?;
-        for (at, slot) in slots.iter().enumerate() {
+    fn load(&self, saved: &Saved<'_>) -> Result<Vec<Values>, AggregateError> {
+        let sequences: &ListArray = saved.column(0)?;
+        let values: &ListArray = saved.column(1)?;
+        let group = |at| {
             let (sequences, values) = (sequences.value(at), values.value(at));
             let sequences = sequences
                 .as_primitive_opt::<UInt64Type>()
-                .ok_or_else(|| wrong("places are no integers"))?;
+                .ok_or_else(|| saved.damaged("places are no integers"))?;
             let same =
                 sequences.len() == values.len() && values.data_type() == &self.codec.data_type;
             if !same || !sequences.values().is_sorted() {
-                return Err(wrong("values and places do not belong together"));
+                return Err(saved.damaged("values and places do not belong together"));
             }
             let values = self.codec.encode_all(&values)?;
-            self.groups[*slot as usize] = sequences
-                .values()
-                .iter()
-                .zip(&values)
+            let places = sequences.values().iter().zip(&values);
+            Ok(places
                 .map(|(place, value)| (*place, value.data().into()))
-                .collect();
-        }
-        Ok(())
+                .collect())
+        };
+        (0..sequences.len()).map(group).collect()
     }
 
-    fn bytes(&self) -> usize {
-        let values: usize = self
-            .groups
-            .iter()
-            .flatten()
-            .map(|(_, bytes)| bytes.len() + 24)
-            .sum();
-        values + self.groups.capacity() * size_of::<Vec<(u64, Box<[u8]>)>>()
+    fn heap(&self, group: &Values) -> usize {
+        group.iter().map(|(_, bytes)| bytes.len() + 24).sum()
     }
 }
 
-/// An argument with its nulls and filter.
-struct Counted<'a> {
-    values: &'a ArrayRef,
-    nulls: Option<NullBuffer>,
-    filter: Option<&'a BooleanArray>,
-}
-
-impl Counted<'_> {
-    fn counts(&self, row: usize) -> bool {
-        self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
-            && self
-                .filter
-                .is_none_or(|filter| filter.is_valid(row) && filter.value(row))
-    }
-}
-
-fn counted_values<'a>(
-    input: &'a Input,
-    function: &'static str,
-) -> Result<Counted<'a>, AggregateError> {
+fn values_of<'a>(input: &'a Input, function: &'static str) -> Result<&'a ArrayRef, AggregateError> {
     let missing = AggregateError::Unsupported {
         function,
         data_type: DataType::Null,
     };
-    let values = input.values.as_ref().ok_or(missing)?;
-    Ok(Counted {
-        values,
-        nulls: values.logical_nulls(),
-        filter: input.filter.as_ref(),
-    })
-}
-
-fn typed<'a>(
-    state: &'a [ArrayRef],
-    column: usize,
-    rows: usize,
-    data_type: &DataType,
-    function: &'static str,
-) -> Result<&'a ArrayRef, AggregateError> {
-    let array = state
-        .get(column)
-        .filter(|array| array.data_type() == data_type && array.len() == rows);
-    array.ok_or_else(|| AggregateError::State {
-        function,
-        reason: format!("column {column} is not {rows} {data_type}"),
-    })
+    input.values.as_ref().ok_or(missing)
 }
