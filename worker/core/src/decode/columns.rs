@@ -67,6 +67,46 @@ impl Bytes {
         self.offsets.push(self.data.len() as i32);
     }
 
+    /// The string at `at`, as it is; skipped where nobody uses it.
+    #[inline(always)]
+    fn read(&mut self, bytes: &[u8], at: usize, depth: usize, used: bool) -> Result<usize, Reason> {
+        if scan::byte(bytes, at) != b'"' {
+            return Err(scan::mismatch(bytes, at, depth));
+        }
+        if !used {
+            return scan::skip_string(bytes, at + 1);
+        }
+        let after = scan::string_into(bytes, at + 1, &mut self.data)?;
+        self.close();
+        Ok(after)
+    }
+
+    /// What the string at `at` stands for; checked also where nobody uses it.
+    fn read_base64(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        depth: usize,
+        used: bool,
+        text: &mut Vec<u8>,
+    ) -> Result<usize, Reason> {
+        if scan::byte(bytes, at) != b'"' {
+            return Err(scan::mismatch(bytes, at, depth));
+        }
+        text.clear();
+        let after = scan::string_into(bytes, at + 1, text)?;
+        let start = self.data.len();
+        STANDARD
+            .decode_vec(&text, &mut self.data)
+            .map_err(|_| Reason::InvalidBase64)?;
+        if used {
+            self.close();
+        } else {
+            self.data.truncate(start);
+        }
+        Ok(after)
+    }
+
     fn truncate(&mut self, rows: usize) {
         self.offsets.truncate(rows + 1);
         self.data
@@ -134,70 +174,26 @@ impl Column {
         }
         let used = self.used;
         match &mut self.values {
-            Values::Text(text) => {
-                if scan::byte(bytes, at) != b'"' {
-                    return Err(scan::mismatch(bytes, at, depth));
-                }
-                if !used {
-                    return scan::skip_string(bytes, at + 1);
-                }
-                let after = scan::string_into(bytes, at + 1, &mut text.data)?;
-                text.close();
-                Ok(after)
-            }
-            Values::Int64(values) => {
-                let (value, after) = number::int64(bytes, at, depth)?;
-                push(values, value, used);
-                Ok(after)
-            }
-            Values::Double(values) => {
-                let (value, after) = number::double(bytes, at, depth)?;
-                push(values, value, used);
-                Ok(after)
-            }
-            Values::Timestamp(values) => {
-                let (value, after) = match scan::byte(bytes, at) {
-                    b'"' => time(bytes, at, &mut self.text)?,
-                    _ => number::int64(bytes, at, depth)?,
-                };
-                self.time = value;
-                push(values, value, used);
-                Ok(after)
-            }
-            Values::Boolean(values) => {
-                let (value, after) = match scan::byte(bytes, at) {
-                    b't' => (true, scan::literal(bytes, at, b"true")?),
-                    b'f' => (false, scan::literal(bytes, at, b"false")?),
-                    _ => return Err(scan::mismatch(bytes, at, depth)),
-                };
-                push(values, value, used);
-                Ok(after)
-            }
+            Values::Text(text) => text.read(bytes, at, depth, used),
+            Values::Base64(binary) => binary.read_base64(bytes, at, depth, used, &mut self.text),
+            Values::Int64(values) => push(values, number::int64(bytes, at, depth)?, used),
+            Values::Double(values) => push(values, number::double(bytes, at, depth)?, used),
+            Values::Boolean(values) => push(values, boolean(bytes, at, depth)?, used),
             Values::Decimal {
                 values,
                 precision,
                 scale,
             } => {
-                let (value, after) = number::decimal(bytes, at, depth, *precision, *scale)?;
-                push(values, value, used);
-                Ok(after)
+                let read = number::decimal(bytes, at, depth, *precision, *scale)?;
+                push(values, read, used)
             }
-            Values::Base64(binary) => {
-                if scan::byte(bytes, at) != b'"' {
-                    return Err(scan::mismatch(bytes, at, depth));
-                }
-                self.text.clear();
-                let after = scan::string_into(bytes, at + 1, &mut self.text)?;
-                let start = binary.data.len();
-                STANDARD
-                    .decode_vec(&self.text, &mut binary.data)
-                    .map_err(|_| Reason::InvalidBase64)?;
-                if used {
-                    binary.close();
-                } else {
-                    binary.data.truncate(start);
-                }
-                Ok(after)
+            Values::Timestamp(values) => {
+                let read = match scan::byte(bytes, at) {
+                    b'"' => time(bytes, at, &mut self.text)?,
+                    _ => number::int64(bytes, at, depth)?,
+                };
+                self.time = read.0;
+                push(values, read, used)
             }
         }
     }
@@ -289,17 +285,28 @@ impl Column {
     }
 }
 
+/// Keeps a value that was read, if it is used; gives the position behind it.
 #[inline(always)]
-fn push<T>(values: &mut Vec<T>, value: T, used: bool) {
+fn push<T>(values: &mut Vec<T>, (value, after): (T, usize), used: bool) -> Result<usize, Reason> {
     if used {
         values.push(value);
     }
+    Ok(after)
 }
 
 /// Takes the values out; leaves as much room as they took.
 fn take<T>(values: &mut Vec<T>) -> Vec<T> {
     let room = Vec::with_capacity(values.len());
     std::mem::replace(values, room)
+}
+
+#[inline(always)]
+fn boolean(bytes: &[u8], at: usize, depth: usize) -> Result<(bool, usize), Reason> {
+    match scan::byte(bytes, at) {
+        b't' => Ok((true, scan::literal(bytes, at, b"true")?)),
+        b'f' => Ok((false, scan::literal(bytes, at, b"false")?)),
+        _ => Err(scan::mismatch(bytes, at, depth)),
+    }
 }
 
 /// The RFC 3339 time in the string at `at`.
