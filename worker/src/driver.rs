@@ -355,17 +355,14 @@ impl<'a> Running<'a> {
         if self.looked.elapsed() >= IDLE_LOOK {
             self.looked = Instant::now();
             self.advances = self.inputs.idle_advances(&self.engine, &self.driver.peers);
+            self.due |= !self.advances.is_empty() || self.inputs.idle_tasks() != self.told_idle;
         }
-        if self.inputs.newly_ended(&self.engine).next().is_some()
-            || self.inputs.idle_tasks() != self.told_idle
-        {
-            self.due = true;
-        }
+        self.due |= self.inputs.newly_ended(&self.engine).next().is_some();
         if let Some(outcome) = self.checkpoint.upload.as_ref().and_then(Upload::outcome) {
             self.checkpoint.upload = None;
             self.checkpoint_came(outcome)?;
         }
-        self.due |= !self.advances.is_empty() || self.checkpoint_due();
+        self.due |= self.checkpoint_due();
         self.driver.report.tell(&self.engine, &self.inputs, false);
         Ok(())
     }
