@@ -21,6 +21,7 @@ mod functions;
 mod items;
 mod parse;
 mod physical;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -35,7 +36,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 
-pub use aggregate::{Aggregation, aggregation};
+pub use aggregate::{Aggregates, Aggregation, aggregates};
 pub use evaluate::{Evaluated, evaluate_each};
 pub use items::{Item, condition, group_items, scalar, select_items};
 pub use types::{TIMESTAMP, type_name};

@@ -5,13 +5,14 @@
 //! 2. `check` holds the tree against the schema of `StreamJob`, the same one that a cluster enforces;
 //! 3. a tree without problems becomes a `StreamJob`.
 //!
-//! What it does not own: whether the job makes sense (names that refer to nothing, SQL, windows). That is the
-//! planner's, whose problems `render` shows in the same way.
+//! Whether the job makes sense (names that refer to nothing, SQL, windows) is the planner's to say; `validate` asks it
+//! too, and also where the form is wrong in places, about the rest. `render` shows what both find.
 
 mod check;
 mod render;
 mod scalar;
 mod schema;
+mod sound;
 mod source_map;
 mod yaml;
 
@@ -24,6 +25,8 @@ pub use check::check;
 pub use render::{render, render_warnings};
 pub use source_map::{Location, SourceMap};
 
+use self::sound::Sound;
+use crate::plan::{JobPlan, plan};
 use crate::problem::Problem;
 
 /// A job that has the right form.
@@ -53,38 +56,96 @@ impl fmt::Display for BadManifest {
 
 impl std::error::Error for BadManifest {}
 
-/// Reads a job file.
-pub fn load(text: &str) -> Result<Manifest, BadManifest> {
-    let yaml::Document {
+/// Reads a job file and plans the job: all that is wrong with its form and its meaning is told at once.
+pub fn validate(text: &str) -> Result<(Manifest, JobPlan), BadManifest> {
+    let planned = |job: &StreamJob| {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+        plan(name, namespace, &job.spec)
+    };
+    let Read {
         value,
-        mut source_map,
+        source_map,
         mut problems,
-    } = yaml::read(text);
-    if let Some(value) = value {
-        for finding in check::findings(&value) {
-            // What could not be read has been told; that it does not fit either is no news.
-            let told = |problem: &Problem| {
-                !problem.path.is_empty() && is_within(&finding.problem.path, &problem.path)
-            };
-            if problems.iter().any(told) {
-                continue;
-            }
-            if finding.at_key {
-                source_map.pin_to_key(&finding.problem);
-            }
-            problems.push(finding.problem);
+    } = read(text);
+    let Some(value) = value else {
+        return Err(BadManifest {
+            problems,
+            source_map,
+        });
+    };
+    if problems.is_empty() {
+        match from_value(value) {
+            Ok(job) => match planned(&job) {
+                Ok(plan) => return Ok((Manifest { job, source_map }, plan)),
+                Err(found) => problems = found,
+            },
+            Err(problem) => problems.push(problem),
         }
-        if problems.is_empty() {
-            match from_value(value) {
-                Ok(job) => return Ok(Manifest { job, source_map }),
-                Err(problem) => problems.push(problem),
-            }
+    } else if let Some(sound) = Sound::of(value, &problems) {
+        let found = planned(&sound.job).err().unwrap_or_default();
+        let news = found
+            .into_iter()
+            .filter(|problem| sound.is_news(problem, &problems));
+        problems.extend(news.collect::<Vec<_>>());
+    }
+    Err(BadManifest {
+        problems,
+        source_map,
+    })
+}
+
+/// Reads a job file; whether the job makes sense is not looked into.
+pub fn load(text: &str) -> Result<Manifest, BadManifest> {
+    let Read {
+        value,
+        source_map,
+        mut problems,
+    } = read(text);
+    if let Some(value) = value.filter(|_| problems.is_empty()) {
+        match from_value(value) {
+            Ok(job) => return Ok(Manifest { job, source_map }),
+            Err(problem) => problems.push(problem),
         }
     }
     Err(BadManifest {
         problems,
         source_map,
     })
+}
+
+/// A tree, and all that is wrong with its form.
+struct Read {
+    value: Option<Value>,
+    source_map: SourceMap,
+    /// At least one where there is no tree.
+    problems: Vec<Problem>,
+}
+
+fn read(text: &str) -> Read {
+    let yaml::Document {
+        value,
+        mut source_map,
+        mut problems,
+    } = yaml::read(text);
+    for finding in value.iter().flat_map(check::findings) {
+        // What could not be read has been told; that it does not fit either is no news.
+        let told = |problem: &Problem| {
+            !problem.path.is_empty() && is_within(&finding.problem.path, &problem.path)
+        };
+        if problems.iter().any(told) {
+            continue;
+        }
+        if finding.at_key {
+            source_map.pin_to_key(&finding.problem);
+        }
+        problems.push(finding.problem);
+    }
+    Read {
+        value,
+        source_map,
+        problems,
+    }
 }
 
 /// The typed job of a tree that `check` found nothing wrong with.

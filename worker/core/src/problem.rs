@@ -64,3 +64,26 @@ pub fn did_you_mean<'a>(
         .min()
         .map(|(_, candidate)| candidate)
 }
+
+/// `a`, `b` and `c`.
+pub(crate) fn list(words: &[&str], last: &str) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., end] => format!("{} {last} {end}", most.join(", ")),
+    }
+}
+
+/// A sentence as messages begin.
+pub(crate) fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let (first, second) = (chars.next(), chars.clone().next());
+    match first {
+        // Not for acronyms: `SQL`, `UTF-8`.
+        Some(first) if !second.is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_string(),
+    }
+}

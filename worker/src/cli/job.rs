@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use streamjob_core::manifest;
-use streamjob_core::plan::{self, JobPlan};
+use streamjob_core::manifest::{self, Manifest};
+use streamjob_core::plan::JobPlan;
 
 use super::exit::Problems;
 use super::{ExitCode, Failure};
@@ -38,7 +38,7 @@ impl Job {
 
     /// `file_name` is what problems call the file.
     pub fn parse(text: &str, folder: PathBuf, file_name: &str) -> Result<Self, Problems> {
-        let loaded = manifest::load(text).map_err(|bad| {
+        let (Manifest { job, source_map }, plan) = manifest::validate(text).map_err(|bad| {
             Problems(manifest::render(
                 &bad.problems,
                 &bad.source_map,
@@ -46,21 +46,17 @@ impl Job {
                 text,
             ))
         })?;
-        let (map, metadata) = (&loaded.source_map, &loaded.job.metadata);
-        let name = metadata.name.clone().unwrap_or_default();
-        let namespace = metadata.namespace.clone();
-        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-        let plan = plan::plan(&name, &namespace, &loaded.job.spec)
-            .map_err(|problems| Problems(manifest::render(&problems, map, file_name, text)))?;
+        let namespace = job.metadata.namespace.unwrap_or_else(|| "default".into());
+        let warnings = match plan.warnings.is_empty() {
+            true => String::new(),
+            false => manifest::render_warnings(&plan.warnings, &source_map, file_name, text),
+        };
         Ok(Job {
             namespace,
-            name,
+            name: job.metadata.name.unwrap_or_default(),
             text: text.to_owned(),
             folder,
-            warnings: match plan.warnings.is_empty() {
-                true => String::new(),
-                false => manifest::render_warnings(&plan.warnings, map, file_name, text),
-            },
+            warnings,
             plan: Arc::new(plan),
         })
     }
@@ -85,3 +81,6 @@ fn shown(path: &Path) -> String {
         false => path.display().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

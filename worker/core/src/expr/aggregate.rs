@@ -33,83 +33,114 @@ pub struct Aggregation {
     pub having_schema: SchemaRef,
 }
 
-/// Plans `aggregate` and `having` of the step at `path` (such as `spec.steps[1]`). `groups`: the group columns as they
-/// are emitted; `input`: the rows that are aggregated.
-pub fn aggregation(
-    items: &[String],
-    having: Option<&str>,
-    groups: &[Field],
-    input: &Schema,
-    path: &str,
-) -> Result<Aggregation, Vec<Problem>> {
+/// `aggregate` and `having` of a step, as far as the groups need not be known: the calls are planned and cut out.
+pub struct Aggregates<'a> {
+    input: &'a Schema,
+    path: &'a str,
+    calls: Vec<(String, AggregateCall)>,
+    items: Vec<CutItem<'a>>,
+    having: Option<Cut<'a>>,
+}
+
+/// An expression in which columns have taken the place of calls.
+struct Cut<'a> {
+    sql: &'a str,
+    path: String,
+    expr: Expr,
+}
+
+struct CutItem<'a> {
+    name: String,
+    cut: Cut<'a>,
+}
+
+/// Reads `aggregate` and `having` of the step at `path` (such as `spec.steps[1]`). `input`: the rows that are aggregated.
+pub fn aggregates<'a>(
+    items: &'a [String],
+    having: Option<&'a str>,
+    input: &'a Schema,
+    path: &'a str,
+) -> Result<Aggregates<'a>, Vec<Problem>> {
     let mut calls = Calls {
         input,
         found: Vec::new(),
     };
-    let parsed = collect(items.iter().enumerate().map(|(at, sql)| {
-        let path = format!("{path}.aggregate[{at}]");
-        let (name, expr) = calls.item(Text { sql, path: &path })?;
-        Ok(vec![(name, expr, path, sql)])
+    let items = collect(items.iter().enumerate().map(|(at, sql)| {
+        let item = calls.item(sql, format!("{path}.aggregate[{at}]"))?;
+        Ok(vec![item])
     }));
-    let having_path = format!("{path}.having");
-    let having = having.map(|sql| Text {
-        sql,
-        path: &having_path,
-    });
-    let having_expr = having.map(|text| calls.expression(text)).transpose();
-    let (parsed, having_expr) = match (parsed, having_expr) {
-        (Ok(parsed), Ok(having)) => (parsed, having),
-        (parsed, having) => {
-            return Err(parsed
-                .err()
-                .into_iter()
-                .chain(having.err())
-                .flatten()
-                .collect());
+    let having = having
+        .map(|sql| calls.expression(sql, format!("{path}.having")))
+        .transpose();
+    match (items, having) {
+        (Ok(items), Ok(having)) => Ok(Aggregates {
+            input,
+            path,
+            calls: calls.found,
+            items,
+            having,
+        }),
+        (items, having) => {
+            let problems = items.err().into_iter().chain(having.err());
+            Err(problems.flatten().collect())
         }
-    };
+    }
+}
 
-    let aggregated = aggregated_schema(groups, &calls.found);
-    let planned = collect(parsed.into_iter().map(|(name, expr, path, sql)| {
-        let compiled = checked(
-            expr,
-            Text { sql, path: &path },
-            &aggregated,
-            &scope(&aggregated, input),
-        )?;
-        Ok(vec![Item { name, compiled }])
-    }))?;
-    let planned = distinct_from(planned, &aggregated, path)?;
-    let fields = planned.iter().map(|item| {
+impl Aggregates<'_> {
+    /// Plans them for groups whose columns are emitted as `groups`.
+    pub fn over(self, groups: &[Field]) -> Result<Aggregation, Vec<Problem>> {
+        let Aggregates {
+            input,
+            path,
+            calls,
+            items,
+            having,
+        } = self;
+        let aggregated = aggregated_schema(groups, &calls);
+        let items = collect(items.into_iter().map(|CutItem { name, cut }| {
+            let compiled = cut.compile(&aggregated, input)?;
+            Ok(vec![Item { name, compiled }])
+        }))?;
+        let items = distinct_from(items, &aggregated, path)?;
+        let having_schema = followed_by(&aggregated, &items);
+        let having = having
+            .map(|cut| {
+                let path = cut.path.clone();
+                let compiled = cut.compile(&having_schema, input)?;
+                boolean(compiled, &path).map_err(|problem| vec![problem])
+            })
+            .transpose()?;
+        Ok(Aggregation {
+            calls: calls.into_iter().map(|(_, call)| call).collect(),
+            aggregated,
+            items,
+            having,
+            having_schema,
+        })
+    }
+}
+
+impl Cut<'_> {
+    fn compile(self, schema: &Schema, input: &Schema) -> Result<Compiled, Vec<Problem>> {
+        let Cut { sql, path, expr } = self;
+        let text = Text { sql, path: &path };
+        checked(expr, text, schema, &scope(schema, input))
+    }
+}
+
+/// `schema` and the columns that items make.
+fn followed_by(schema: &Schema, items: &[Item]) -> SchemaRef {
+    let made = items.iter().map(|item| {
+        let compiled = &item.compiled;
         Arc::new(Field::new(
             &item.name,
-            item.compiled.data_type.clone(),
-            item.compiled.nullable,
+            compiled.data_type.clone(),
+            compiled.nullable,
         ))
     });
-    let having_schema = Arc::new(Schema::new(
-        aggregated
-            .fields()
-            .iter()
-            .cloned()
-            .chain(fields)
-            .collect::<Vec<_>>(),
-    ));
-    let having = match having.zip(having_expr) {
-        None => None,
-        Some((text, expr)) => {
-            let compiled = checked(expr, text, &having_schema, &scope(&having_schema, input))?;
-            Some(boolean(compiled, text.path).map_err(|problem| vec![problem])?)
-        }
-    };
-    let calls = calls.found.into_iter().map(|(_, call)| call).collect();
-    Ok(Aggregation {
-        calls,
-        aggregated,
-        items: planned,
-        having,
-        having_schema,
-    })
+    let fields = schema.fields().iter().cloned().chain(made);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// Rows of a group, before the items are computed.
@@ -157,13 +188,16 @@ fn distinct_from(
     for (at, item) in items.iter().enumerate() {
         let path = format!("{path}.aggregate[{at}]");
         if aggregated.index_of(&item.name).is_ok() {
-            problems.push(Problem::new(
-                path,
-                format!(
-                    "`{}` is the name of a group or window column, which is emitted anyway",
-                    item.name
-                ),
-            ));
+            problems.push(
+                Problem::new(
+                    path,
+                    format!(
+                        "`{}` is the name of a group or window column, which is emitted anyway",
+                        item.name
+                    ),
+                )
+                .hint("leave it out, or choose another name"),
+            );
         } else if items[..at].iter().any(|other| other.name == item.name) {
             problems.push(
                 Problem::new(path, format!("two columns are named `{}`", item.name))
@@ -185,21 +219,27 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    fn item(&mut self, text: Text<'_>) -> Result<(String, Expr), Vec<Problem>> {
+    fn item<'a>(&mut self, sql: &'a str, path: String) -> Result<CutItem<'a>, Vec<Problem>> {
         let one = |problem| vec![problem];
+        let text = Text { sql, path: &path };
         let mut item = parse::item(text).map_err(one)?;
         let name = item_name(&item, text).map_err(one);
         let cut = self.cut(&mut item.expr, text);
         match (name, cut) {
-            (Ok(name), Ok(())) => Ok((name, item.expr)),
+            (Ok(name), Ok(())) => {
+                let expr = item.expr;
+                let cut = Cut { sql, path, expr };
+                Ok(CutItem { name, cut })
+            }
             (name, cut) => Err(name.err().into_iter().chain(cut.err()).flatten().collect()),
         }
     }
 
-    fn expression(&mut self, text: Text<'_>) -> Result<Expr, Vec<Problem>> {
+    fn expression<'a>(&mut self, sql: &'a str, path: String) -> Result<Cut<'a>, Vec<Problem>> {
+        let text = Text { sql, path: &path };
         let mut expr = parse::expression(text).map_err(|problem| vec![problem])?;
         self.cut(&mut expr, text)?;
-        Ok(expr)
+        Ok(Cut { sql, path, expr })
     }
 
     /// Puts columns in the place of calls.

@@ -4,13 +4,14 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, Ident, ObjectNamePart, Query, Spanned, Value, Visit, Visitor,
+    BinaryOperator, Expr, Function, FunctionArguments, Ident, ObjectNamePart, Query, Spanned,
+    Value, Visit, Visitor,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::functions::{AGGREGATES, Functions, is_deterministic};
 use super::parse::Text;
-use crate::problem::{Problem, did_you_mean};
+use crate::problem::{Problem, did_you_mean, list};
 
 /// What the names in an expression may refer to.
 pub(super) struct Scope<'a> {
@@ -44,6 +45,7 @@ pub(super) fn check(expr: &Expr, text: Text<'_>, scope: &Scope<'_>) -> Vec<Probl
         text,
         scope,
         problems: Vec::new(),
+        unknown_calls: 0,
     };
     let _ = expr.visit(&mut checker);
     checker.problems
@@ -73,6 +75,8 @@ struct Checker<'a> {
     text: Text<'a>,
     scope: &'a Scope<'a>,
     problems: Vec<Problem>,
+    /// Calls of unknown functions that the walk is in: what may stand in them is not known either.
+    unknown_calls: usize,
 }
 
 impl Visitor for Checker<'_> {
@@ -90,7 +94,18 @@ impl Visitor for Checker<'_> {
         match expr {
             Expr::Identifier(ident) => self.column(ident),
             Expr::CompoundIdentifier(parts) => self.qualified(parts),
-            Expr::Function(function) => self.function(function),
+            Expr::Function(function) => {
+                self.function(function);
+                self.unknown_calls += usize::from(is_unknown(function));
+            }
+            Expr::BinaryOp {
+                op: BinaryOperator::PGOverlap,
+                ..
+            } => self.problems.push(
+                self.text
+                    .problem("`&&` is not an operator here")
+                    .hint("write AND"),
+            ),
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
                 self.problems
                     .push(self.text.problem_at(expr.span(), "`*` is not a value"));
@@ -105,12 +120,28 @@ impl Visitor for Checker<'_> {
         }
         ControlFlow::Continue(())
     }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr {
+            self.unknown_calls -= usize::from(is_unknown(function));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether it is a call of a function that there is not.
+fn is_unknown(function: &Function) -> bool {
+    function_name(function).is_none_or(|(name, _)| {
+        !AGGREGATES.contains(&name.as_str()) && Functions::get().find(&name).is_none()
+    })
 }
 
 impl Checker<'_> {
     fn column(&mut self, ident: &Ident) {
         let name = ident.value.as_str();
-        if self.scope.columns.contains(&name) {
+        if self.scope.columns.contains(&name)
+            || (self.unknown_calls > 0 && self.scope.barred.contains(&name))
+        {
             return;
         }
         let problem = if self.scope.barred.contains(&name) {
@@ -202,6 +233,9 @@ impl Checker<'_> {
         let near = aggregate.or_else(|| did_you_mean(name, Functions::get().names()));
         self.problems.push(match near {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None if self.scope.aggregates => {
+                problem.hint(format!("aggregate functions: {}", list(&AGGREGATES, "and")))
+            }
             None => problem,
         });
     }

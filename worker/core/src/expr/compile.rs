@@ -18,20 +18,19 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::Expr;
 
-use super::Compiled;
 use super::functions::Functions;
-use super::parse::{Text, lower_first};
-use super::physical;
-use super::types::{canonical, in_our_words, type_name};
+use super::parse::Text;
+use super::types::{canonical, type_name};
+use super::{Compiled, physical, refusal};
 use crate::problem::Problem;
 
 /// Plans a checked expression over `schema`.
 pub(super) fn compile(expr: Expr, text: Text<'_>, schema: &Schema) -> Result<Compiled, Problem> {
     let sql = expr.to_string();
-    let planned = plan(expr, schema).map_err(|error| text.problem(describe(&error)))?;
+    let planned = plan(expr, schema).map_err(|error| refusal::problem(&error, text))?;
     let inner = planned
         .data_type(schema)
-        .map_err(|error| text.problem(describe(&error)))?;
+        .map_err(|error| refusal::problem(&error, text))?;
     let Some(data_type) = canonical(&inner) else {
         return Err(no_column_type(&inner, text));
     };
@@ -39,7 +38,7 @@ pub(super) fn compile(expr: Expr, text: Text<'_>, schema: &Schema) -> Result<Com
     let physical = physical::finite_result(physical, &data_type);
     let nullable = physical
         .nullable(schema)
-        .map_err(|error| text.problem(describe(&error)))?;
+        .map_err(|error| refusal::problem(&error, text))?;
     Ok(Compiled {
         physical,
         data_type,
@@ -85,17 +84,21 @@ fn plan(expr: Expr, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
 /// Refuses constants out of range, such as `9223372036854775807 + 1`: the simplifier computes them without our guards,
 /// and would let them wrap.
 fn refuse_overflow(expr: &Logical) -> Result<()> {
-    expr.apply(|part| {
-        if !part.column_refs().is_empty() {
-            return Ok(TreeNodeRecursion::Continue);
-        }
-        match constant(part) {
-            Err(error) if is_overflow(&error) => plan_err!("`{part}` is out of range"),
-            // What else is wrong with it shows later.
-            _ => Ok(TreeNodeRecursion::Jump),
-        }
+    // The smallest part that is out of range: what is inside first.
+    expr.apply_children(|part| {
+        refuse_overflow(part)?;
+        Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(())
+    if !expr.column_refs().is_empty() {
+        return Ok(());
+    }
+    match constant(expr) {
+        Err(error) if is_overflow(&error) => {
+            plan_err!("`{}` is out of range", expr.human_display())
+        }
+        // What else is wrong with it shows later.
+        _ => Ok(()),
+    }
 }
 
 /// The value of an expression that reads no columns.
@@ -134,23 +137,4 @@ fn normalise(expr: Arc<dyn PhysicalExpr>, from: &DataType, to: &DataType) -> Arc
         }
         _ => cast(expr, to),
     }
-}
-
-/// The heart of a planning error, in one line.
-pub(super) fn describe(error: &DataFusionError) -> String {
-    let root = match error {
-        DataFusionError::Diagnostic(_, inner) => inner.as_ref(),
-        other => other,
-    };
-    let text = root.find_root().message().into_owned();
-    let text = text
-        .split(DataFusionError::BACK_TRACE_SEP)
-        .next()
-        .unwrap_or_default();
-    let line = text
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or("the expression cannot be planned");
-    lower_first(in_our_words(line).trim_end_matches('.'))
 }

@@ -36,10 +36,11 @@ pub(super) fn boolean(compiled: Compiled, path: &str) -> Result<Compiled, Proble
         other => Err(Problem::new(
             path,
             format!(
-                "a condition is true or false, but this is a {}",
+                "a condition is true or false, but this is of type {}",
                 type_name(other)
             ),
-        )),
+        )
+        .hint("compare it with something")),
     }
 }
 
@@ -116,8 +117,8 @@ fn usable_name(name: &str, text: Text<'_>) -> Result<String, Problem> {
         return Ok(name.to_string());
     }
     Err(text
-        .problem(format!("`{name}` is no name for a column"))
-        .hint("letters, digits and `_`, not starting with a digit"))
+        .problem(format!("`{name}` is not a name for a column"))
+        .hint("letters, digits and `_`, not beginning with a digit"))
 }
 
 /// Checks names, then compiles.

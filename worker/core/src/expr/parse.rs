@@ -8,7 +8,7 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token};
 
-use crate::problem::Problem;
+use crate::problem::{Problem, lower_first};
 
 /// An expression's text and the field of the manifest it stands in.
 #[derive(Clone, Copy)]
@@ -54,6 +54,11 @@ impl Text<'_> {
         if self.sql.trim().is_empty() {
             return Err(self.problem("the expression is empty"));
         }
+        let first = self.sql.split_whitespace().next().unwrap_or_default();
+        if first.eq_ignore_ascii_case("select") {
+            let problem = self.problem("a whole query is not an expression");
+            return Err(problem.hint("write what stands behind SELECT or WHERE alone"));
+        }
         Parser::new(&GenericDialect {})
             .try_with_sql(self.sql)
             .map_err(|error| self.syntax(error))
@@ -67,7 +72,11 @@ impl Text<'_> {
             }
         };
         let (message, location) = split_location(&text);
-        let message = format!("not an SQL expression: {}", lower_first(message));
+        let message = lower_first(message)
+            .replace("expected: ", "expected ")
+            .replace("found: EOF", "found its end")
+            .replace("found: ", "found ");
+        let message = format!("not an SQL expression: {message}");
         match location.and_then(|location| self.offset(location)) {
             Some(start) => {
                 let length = self
@@ -84,16 +93,11 @@ impl Text<'_> {
 
     fn end(&self, parser: &Parser<'_>) -> Result<(), Problem> {
         let next = parser.peek_token();
-        match next.token {
-            Token::EOF => Ok(()),
-            _ => Err(self.problem_at(
-                next.span,
-                format!(
-                    "`{}` does not belong here: the expression ends before it",
-                    next.token
-                ),
-            )),
-        }
+        let message = match next.token {
+            Token::EOF => return Ok(()),
+            token => format!("`{token}` does not belong here: the expression ends before it"),
+        };
+        Err(self.problem_at(next.span, message))
     }
 }
 
@@ -153,17 +157,5 @@ fn split_location(text: &str) -> (&str, Option<Location>) {
     match parse() {
         Some((message, location)) => (message, Some(location)),
         None => (text, None),
-    }
-}
-
-pub(super) fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    let (first, second) = (chars.next(), chars.clone().next());
-    match first {
-        // Not for acronyms: `SQL`, `UTF-8`.
-        Some(first) if !second.is_some_and(char::is_uppercase) => {
-            first.to_lowercase().chain(chars).collect()
-        }
-        _ => text.to_string(),
     }
 }

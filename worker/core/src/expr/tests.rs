@@ -363,7 +363,7 @@ fn messages_say_what_and_where() {
         ),
         (
             "n >",
-            "not an SQL expression: expected: an expression, found: EOF",
+            "not an SQL expression: expected an expression, found its end",
             None,
         ),
         (
@@ -472,7 +472,7 @@ fn wrong_types_are_told_in_the_job_files_words() {
     let problems = condition("n + 1", &rows().schema(), "spec.x").unwrap_err();
     assert_eq!(
         problems[0].message,
-        "a condition is true or false, but this is a Int64"
+        "a condition is true or false, but this is of type Int64"
     );
 }
 
@@ -529,7 +529,7 @@ fn select_items_have_names() {
     assert_eq!(
         messages(&["n AS \"a b\""]),
         [
-            "s[0]: `a b` is no name for a column (letters, digits and `_`, not starting with a digit)"
+            "s[0]: `a b` is not a name for a column (letters, digits and `_`, not beginning with a digit)"
         ]
     );
     assert_eq!(
@@ -541,7 +541,7 @@ fn select_items_have_names() {
 
 fn aggregated(items: &[&str], having: Option<&str>) -> Result<Aggregation, Vec<Problem>> {
     let groups = [Field::new("user", DataType::Utf8, false)];
-    aggregation(&strings(items), having, &groups, &rows().schema(), "step")
+    aggregates(&strings(items), having, &rows().schema(), "step")?.over(&groups)
 }
 
 #[test]
@@ -674,7 +674,7 @@ fn messages_about_aggregates() {
         ),
         (
             "sum(word) AS x",
-            "`sum`: it takes numbers, and this is a String",
+            "`sum`: it takes numbers, and this is of type String",
         ),
         ("sum(*) AS x", "`sum`: `*` is not an argument it takes"),
         ("sum() AS x", "`sum`: write `sum(x)`"),
@@ -700,7 +700,7 @@ fn messages_about_aggregates() {
         ),
         (
             "count(*) AS user",
-            "`user` is the name of a group or window column, which is emitted anyway",
+            "`user` is the name of a group or window column, which is emitted anyway (leave it out, or choose another name)",
         ),
         (
             "cout(*) AS x",
@@ -716,7 +716,7 @@ fn messages_about_aggregates() {
         ),
         (
             "min(n) FILTER (WHERE n) AS x",
-            "a condition is true or false, but this is a Int64",
+            "a condition is true or false, but this is of type Int64 (compare it with something)",
         ),
     ] {
         let problems = aggregated(&[item], None).expect_err(item);

@@ -65,6 +65,7 @@ pub(super) fn in_our_words(message: &str) -> String {
         ("Utf8View", "String"),
         ("Utf8", "String"),
         ("Float64", "Double"),
+        ("Float32", "Double"),
         ("Timestamp(ms)", "Timestamp"),
         ("Timestamp(Millisecond, None)", "Timestamp"),
         ("Decimal128", "Decimal"),

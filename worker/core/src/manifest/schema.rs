@@ -10,7 +10,7 @@ use streamjob_crds::duration::DURATION_PATTERN;
 use streamjob_crds::rules::{IDENTIFIER_PATTERN, NAME_PATTERN};
 
 use super::child;
-use crate::problem::{Problem, did_you_mean};
+use crate::problem::{Problem, did_you_mean, list, lower_first};
 
 /// A DNS label (RFC 1123), as names of Kubernetes objects are.
 pub const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -71,7 +71,10 @@ impl Walker {
             // A misspelt field is one problem, not two.
             if !fields.contains_key(name) && !meant.contains(&name) {
                 let mut problem = Problem::new(child(path, name), "required field is missing");
-                problem.hint = known.get(name).and_then(first_sentence);
+                problem.hint = known
+                    .get(name)
+                    .and_then(first_sentence)
+                    .map(|what| format!("`{name}`: {}", lower_first(&what)));
                 self.tell(problem);
             }
         }
@@ -206,16 +209,9 @@ fn misfit(path: &str, pattern: &str, text: &str) -> Option<Problem> {
     };
     match pattern {
         DURATION_PATTERN => {
-            let message = Duration::parse(text).err()?;
-            let days = text
-                .strip_suffix('d')
-                .and_then(|days| days.parse::<u32>().ok())
-                .and_then(|days| days.checked_mul(24));
-            let problem = Problem::new(path, message);
-            Some(match days {
-                Some(hours) => problem.hint(format!("days are written as hours: `{hours}h`")),
-                None => problem,
-            })
+            let mut problem = Problem::new(path, Duration::parse(text).err()?);
+            problem.hint = duration_hint(text);
+            Some(problem)
         }
         NAME_PATTERN if starts_well && word("_-") => None,
         NAME_PATTERN => Some(Problem::new(
@@ -250,6 +246,30 @@ fn misfit(path: &str, pattern: &str, text: &str) -> Option<Problem> {
         }
         _ => None,
     }
+}
+
+/// How to write what a text probably means as a duration.
+fn duration_hint(text: &str) -> Option<String> {
+    if text.starts_with('-') {
+        return Some("a duration cannot be negative".into());
+    }
+    let unit = text.trim_start_matches(|char: char| char.is_ascii_digit() || char == '.');
+    let number = &text[..text.len() - unit.len()];
+    let millis = match unit.trim() {
+        "" => return Some(format!("write the unit: `{text}s` or `{text}ms`")),
+        "ms" => 1,
+        "s" | "sec" | "second" | "seconds" => 1_000,
+        "m" | "min" | "minute" | "minutes" => 60_000,
+        "h" | "hour" | "hours" => 3_600_000,
+        "d" | "day" | "days" => 86_400_000,
+        _ => return None,
+    };
+    let millis = (number.parse::<f64>().ok()? * f64::from(millis)).round();
+    let meant = Duration::from_millis(millis as i64).to_string();
+    // Not where it is too long to be written.
+    Duration::parse(&meant)
+        .is_ok()
+        .then(|| format!("write `{meant}`"))
 }
 
 fn expected(schema: &Value) -> String {
@@ -351,14 +371,4 @@ fn first_sentence(schema: &Value) -> Option<String> {
 
 fn one_of(words: &[&str]) -> String {
     format!("one of {}", list(words, "or"))
-}
-
-/// `a`, `b` and `c`.
-fn list(words: &[&str], last: &str) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-    match quoted.as_slice() {
-        [] => String::new(),
-        [one] => one.clone(),
-        [most @ .., end] => format!("{} {last} {end}", most.join(", ")),
-    }
 }

@@ -6,7 +6,7 @@ use streamjob_crds::{
 
 use super::JournalPlan;
 use super::kafka_properties;
-use super::names::{check_list, exactly_one, unknown};
+use super::names::{check_list, exactly_one, listed, unknown};
 use crate::problem::Problem;
 
 /// Checks every connection by itself.
@@ -60,7 +60,7 @@ fn check_kafka(
             problems.push(
                 Problem::new(
                     format!("{path}.bootstrapServers[{at}]"),
-                    format!("`{server}` is no server"),
+                    format!("`{server}` is not the address of a server"),
                 )
                 .hint("write `host:port`, such as `kafka:9092`"),
             );
@@ -69,10 +69,17 @@ fn check_kafka(
     if let Some(tls) = &kafka.tls
         && tls.cert_secret_ref.is_some() != tls.key_secret_ref.is_some()
     {
-        problems.push(Problem::new(
-            format!("{path}.tls"),
-            "`certSecretRef` and `keySecretRef` go together",
-        ));
+        let missing = match tls.cert_secret_ref {
+            Some(_) => "keySecretRef",
+            None => "certSecretRef",
+        };
+        problems.push(
+            Problem::new(
+                format!("{path}.tls"),
+                "`certSecretRef` and `keySecretRef` go together",
+            )
+            .hint(format!("add `{missing}`")),
+        );
     }
     if let Some(sasl) = &kafka.sasl
         && sasl.mechanism == SaslMechanism::Plain
@@ -111,71 +118,112 @@ fn check_s3(s3: &S3Connection, path: &str, problems: &mut Vec<Problem>) {
         problems.push(
             Problem::new(
                 format!("{path}.endpoint"),
-                format!("`{endpoint}` is no URL"),
+                format!("`{endpoint}` is not a URL"),
             )
-            .hint("write for example `http://minio:9000`"),
+            .hint(format!("write `http://{endpoint}` or `https://{endpoint}`")),
         );
     }
 }
 
-/// Looks up a connection that must speak `kind` (`kafka` or `s3`).
-pub(super) fn resolve<'a>(
-    connections: &'a [Connection],
+/// What a connection can lead to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    Kafka,
+    S3,
+}
+
+impl Server {
+    fn at(self, connection: &Connection) -> bool {
+        match self {
+            Server::Kafka => connection.kafka.is_some(),
+            Server::S3 => connection.s3.is_some(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Server::Kafka => "Kafka",
+            Server::S3 => "S3",
+        }
+    }
+
+    fn example(self, name: &str) -> String {
+        match self {
+            Server::Kafka => {
+                format!("{{name: {name}, kafka: {{bootstrapServers: [\"kafka:9092\"]}}}}")
+            }
+            Server::S3 => format!("{{name: {name}, s3: {{bucket: my-bucket}}}}"),
+        }
+    }
+}
+
+/// Complains unless there is a connection `name` to such a server.
+pub(super) fn check_reference(
+    connections: &[Connection],
     name: &str,
-    kind: &str,
+    server: Server,
     path: &str,
     problems: &mut Vec<Problem>,
-) -> Option<&'a Connection> {
-    let speaks = |connection: &Connection| match kind {
-        "kafka" => connection.kafka.is_some(),
-        _ => connection.s3.is_some(),
+) {
+    let fitting = || {
+        let fitting = connections.iter().filter(|other| server.at(other));
+        fitting.map(|other| other.name.as_str()).collect::<Vec<_>>()
     };
-    let Some(found) = connections
-        .iter()
-        .find(|connection| connection.name == name)
-    else {
-        let fitting = connections.iter().filter(|connection| speaks(connection));
-        problems.push(unknown(
-            path,
-            &format!("connection with `{kind}`"),
-            name,
-            fitting.map(|connection| connection.name.as_str()),
-        ));
-        return None;
-    };
-    if !speaks(found) {
-        problems.push(Problem::new(
-            path,
-            format!("connection `{name}` has no `{kind}`"),
-        ));
-        return None;
+    let what = format!("{} connection", server.name());
+    match connections.iter().find(|other| other.name == name) {
+        Some(found) if server.at(found) => {}
+        None if !fitting().is_empty() => problems.push(unknown(path, &what, name, fitting())),
+        None => problems.push(
+            Problem::new(path, format!("there is no {what} `{name}`")).hint(format!(
+                "add to `spec.connections`: `{}`",
+                server.example(name)
+            )),
+        ),
+        Some(_) => {
+            let mut problem = Problem::new(path, format!("connection `{name}` is no {what}"));
+            if !fitting().is_empty() {
+                problem.hint = Some(format!("there are: {}", listed(&fitting())));
+            }
+            problems.push(problem);
+        }
     }
-    Some(found)
+}
+
+/// What a Kafka source and a Kafka sink have in common: the connection and the topic named under `path`.
+pub(super) fn check_topic(
+    connections: &[Connection],
+    connection: &str,
+    topic: &str,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let at = format!("{path}.connection");
+    check_reference(connections, connection, Server::Kafka, &at, problems);
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fine = (1..=249).contains(&topic.len())
+        && topic.chars().all(fits)
+        && topic != "."
+        && topic != "..";
+    if !fine {
+        problems.push(
+            Problem::new(
+                format!("{path}.topic"),
+                format!("`{topic}` is not a name for a topic"),
+            )
+            .hint("letters, digits, `.`, `_` and `-`, at most 249"),
+        );
+    }
 }
 
 /// Where the journal is: as given, else with the Kafka sinks, else with the Kafka sources, else in a file.
 pub(super) fn journal(spec: &StreamJobSpec, problems: &mut Vec<Problem>) -> JournalPlan {
     let given = spec.journal.as_ref().map(|journal| &journal.connection);
     if let Some(name) = given {
-        resolve(
-            &spec.connections,
-            name,
-            "kafka",
-            "spec.journal.connection",
-            problems,
-        );
+        let path = "spec.journal.connection";
+        check_reference(&spec.connections, name, Server::Kafka, path, problems);
     }
-    let sinks = spec
-        .sinks
-        .iter()
-        .filter_map(|sink| sink.kafka.as_ref())
-        .map(|kafka| &kafka.connection);
-    let sources = spec
-        .sources
-        .iter()
-        .filter_map(|source| source.kafka.as_ref())
-        .map(|kafka| &kafka.connection);
-    match given.into_iter().chain(sinks).chain(sources).next() {
+    let sinks_then_sources = kafka_sinks(spec).chain(kafka_sources(spec));
+    match given.into_iter().chain(sinks_then_sources).next() {
         Some(connection) => JournalPlan::Kafka {
             connection: connection.clone(),
         },
@@ -192,7 +240,9 @@ pub(super) fn check_one_cluster(
     let JournalPlan::Kafka { connection } = journal else {
         return;
     };
-    if spec.guarantee != Guarantee::ExactlyOnce {
+    // One that leads nowhere has been told of.
+    let dialled = |other: &Connection| other.name == *connection && Server::Kafka.at(other);
+    if spec.guarantee != Guarantee::ExactlyOnce || !spec.connections.iter().any(dialled) {
         return;
     }
     for (at, sink) in spec.sinks.iter().enumerate() {
@@ -227,11 +277,12 @@ pub(super) fn check_storage(spec: &StreamJobSpec, problems: &mut Vec<Problem>) {
         problems,
     );
     if let Some(s3) = &storage.s3 {
-        resolve(
+        let path = format!("{path}.s3.connection");
+        check_reference(
             &spec.connections,
             &s3.connection,
-            "s3",
-            &format!("{path}.s3.connection"),
+            Server::S3,
+            &path,
             problems,
         );
     }
@@ -249,24 +300,16 @@ pub(super) fn check_storage(spec: &StreamJobSpec, problems: &mut Vec<Problem>) {
 
 /// Connections that nothing dials.
 pub(super) fn unused(spec: &StreamJobSpec, warnings: &mut Vec<Problem>) {
-    let sources = spec
-        .sources
-        .iter()
-        .filter_map(|source| source.kafka.as_ref())
-        .map(|kafka| &kafka.connection);
-    let sinks = spec
-        .sinks
-        .iter()
-        .filter_map(|sink| sink.kafka.as_ref())
-        .map(|kafka| &kafka.connection);
-    let storage = spec
-        .checkpoint
-        .storage
-        .iter()
+    let storage = spec.checkpoint.storage.iter();
+    let storage = storage
         .filter_map(|storage| storage.s3.as_ref())
         .map(|s3| &s3.connection);
     let journal = spec.journal.iter().map(|journal| &journal.connection);
-    let used: Vec<&String> = sources.chain(sinks).chain(storage).chain(journal).collect();
+    let used: Vec<&String> = kafka_sinks(spec)
+        .chain(kafka_sources(spec))
+        .chain(storage)
+        .chain(journal)
+        .collect();
     for (at, connection) in spec.connections.iter().enumerate() {
         if !used.contains(&&connection.name) {
             warnings.push(Problem::new(
@@ -275,4 +318,19 @@ pub(super) fn unused(spec: &StreamJobSpec, warnings: &mut Vec<Problem>) {
             ));
         }
     }
+}
+
+/// The connections of Kafka sinks.
+fn kafka_sinks(spec: &StreamJobSpec) -> impl Iterator<Item = &String> {
+    let sinks = spec.sinks.iter().filter_map(|sink| sink.kafka.as_ref());
+    sinks.map(|kafka| &kafka.connection)
+}
+
+/// The connections of Kafka sources.
+fn kafka_sources(spec: &StreamJobSpec) -> impl Iterator<Item = &String> {
+    let sources = spec
+        .sources
+        .iter()
+        .filter_map(|source| source.kafka.as_ref());
+    sources.map(|kafka| &kafka.connection)
 }

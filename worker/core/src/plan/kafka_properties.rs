@@ -67,11 +67,11 @@ pub(super) fn problem(key: &str, path: &str) -> Option<Problem> {
     let problem = Problem::new(
         path,
         format!(
-            "`{key}` cannot be set: it is not among the properties that leave the commit protocol alone"
+            "`{key}` cannot be set here: only properties that leave the commit protocol alone can"
         ),
     );
     Some(match did_you_mean(key, ALLOWED) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None => problem,
+        None => problem.hint("sizes, timeouts and compression can be set, such as `fetch.min.bytes`, and `client.rack`"),
     })
 }

@@ -1,6 +1,8 @@
 //! Names: their form, that they differ, and what a reference means.
 
-use crate::problem::{Problem, did_you_mean};
+use std::collections::BTreeSet;
+
+use crate::problem::{Problem, did_you_mean, list};
 
 /// Column names that the engine gives out itself.
 const RESERVED: [&str; 5] = [
@@ -17,12 +19,12 @@ pub(super) fn column_problem(name: &str) -> Option<String> {
     if name.is_empty() || !name.chars().all(fits) || name.starts_with(|c: char| c.is_ascii_digit())
     {
         return Some(format!(
-            "`{name}` is no name for a column: letters, digits and `_`, not starting with a digit"
+            "`{name}` is not a column name: use letters, digits and `_`, and do not begin with a digit"
         ));
     }
     RESERVED
         .contains(&name)
-        .then(|| format!("`{name}` is a name that the engine gives out itself"))
+        .then(|| format!("`{name}` is reserved: the engine itself emits columns of this name"))
 }
 
 /// Form and difference of the names in one list of the manifest.
@@ -37,7 +39,7 @@ pub(super) fn check_list<'a>(
         let path = format!("{path}[{at}].name");
         if !is_name(name) {
             problems.push(
-                Problem::new(&path, format!("`{name}` is no name for a {what}"))
+                Problem::new(&path, format!("`{name}` is not a name for a {what}"))
                     .hint("letters, digits, `_` and `-`, starting with a letter, at most 63"),
             );
         }
@@ -73,7 +75,7 @@ pub(super) fn check_job(name: &str, namespace: &str, problems: &mut Vec<Problem>
             || value.ends_with('-')
         {
             problems.push(
-                Problem::new(path, format!("`{value}` is no name in Kubernetes"))
+                Problem::new(path, format!("`{value}` is not a name that Kubernetes takes"))
                     .hint(format!("lower-case letters, digits and `-`, at most {longest}, beginning and ending with a letter or digit")),
             );
         }
@@ -88,7 +90,9 @@ pub(super) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> Problem {
     let problem = Problem::new(path, format!("there is no {what} `{name}`"));
-    let known: Vec<&str> = known.into_iter().collect();
+    let mut known: Vec<&str> = known.into_iter().collect();
+    let mut seen = BTreeSet::new();
+    known.retain(|name| seen.insert(*name));
     match did_you_mean(name, known.iter().copied()) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
         None if known.is_empty() => problem,
@@ -125,7 +129,7 @@ pub(super) fn exactly_one(path: &str, given: &[(&str, bool)], problems: &mut Vec
             format!(
                 "exactly one of {} must be given, not {}",
                 listed(&all),
-                listed(several)
+                list(several, "and")
             ),
         )),
     }

@@ -132,7 +132,11 @@ fn split(from: &str) -> (&str, Option<&str>) {
 /// Steps in an order in which each comes after the one it reads; those in a circle, and what hangs on them, are left out.
 fn order(spec: &StreamJobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
     let position = |name: &str| spec.steps.iter().position(|step| step.name == name);
-    let before = |at: usize| position(split(&spec.steps[at].from).0);
+    let is_source = |name: &str| spec.sources.iter().any(|source| source.name == name);
+    let before = |at: usize| {
+        let (node, _) = split(&spec.steps[at].from);
+        position(node).filter(|_| !is_source(node))
+    };
     let mut depths = Vec::new();
     for at in 0..spec.steps.len() {
         let mut chain = vec![at];
@@ -140,16 +144,7 @@ fn order(spec: &StreamJobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
             if let Some(start) = chain.iter().position(|seen| *seen == next) {
                 // Told once, at the first step of the circle.
                 if start == 0 && chain.iter().all(|other| *other >= at) {
-                    let names: Vec<&str> = chain
-                        .iter()
-                        .chain([&at])
-                        .map(|at| spec.steps[*at].name.as_str())
-                        .collect();
-                    let message = format!(
-                        "steps read each other in a circle: {}",
-                        names.join(" from ")
-                    );
-                    problems.push(Problem::new(format!("spec.steps[{at}].from"), message));
+                    problems.push(circle(&chain, spec));
                 }
                 chain.clear();
                 break;
@@ -162,6 +157,22 @@ fn order(spec: &StreamJobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
     }
     depths.sort();
     depths.into_iter().map(|(_, at)| at).collect()
+}
+
+/// Steps that read each other, or one that reads itself.
+fn circle(chain: &[usize], spec: &StreamJobSpec) -> Problem {
+    let name = |at: &usize| spec.steps[*at].name.as_str();
+    let path = format!("spec.steps[{}].from", chain[0]);
+    match chain {
+        [one] => Problem::new(path, format!("step `{}` reads itself", name(one)))
+            .hint("let it read a source or another step"),
+        several => {
+            let names: Vec<&str> = several.iter().chain(&several[..1]).map(name).collect();
+            let circle = names.join(" from ");
+            Problem::new(path, format!("steps read each other in a circle: {circle}"))
+                .hint("let one of them read a source, or a step outside of the circle")
+        }
+    }
 }
 
 /// Streams by name, as far as they are known.
@@ -222,7 +233,8 @@ impl<'a> Streams<'a> {
         let (node, side) = split(from);
         let step = self.spec.steps.iter().find(|step| step.name == node);
         let sides: &[&str] = match step {
-            Some(step) if step.window.is_some() => &["late", "failed"],
+            // Aggregates without a window are told of elsewhere.
+            Some(step) if step.window.is_some() || step.aggregate.is_some() => &["late", "failed"],
             Some(_) => &["failed"],
             None => &["malformed"],
         };

@@ -6,9 +6,8 @@ use arrow::datatypes::DataType;
 use streamjob_crds::{Connection, Sink};
 
 use super::SinkKind;
-use super::connections::resolve;
+use super::connections::check_topic;
 use super::names::{exactly_one, unknown};
-use super::sources::topic_problem;
 use super::stream::Stream;
 use crate::problem::Problem;
 
@@ -41,14 +40,13 @@ pub(super) fn resolve_one(
     }
     let (kind, key) = if let Some(kafka) = &sink.kafka {
         let path = format!("{path}.kafka");
-        resolve(
+        check_topic(
             connections,
             &kafka.connection,
-            "kafka",
-            &format!("{path}.connection"),
+            &kafka.topic,
+            &path,
             problems,
         );
-        problems.extend(topic_problem(&kafka.topic, &format!("{path}.topic")));
         if kafka
             .create
             .as_ref()
@@ -139,7 +137,10 @@ pub(super) fn check_together(sinks: &[Sink], problems: &mut Vec<Problem>) {
             })
         {
             let message = format!("sink `{}` writes `{}` already", other.name, file.path);
-            problems.push(Problem::new(format!("spec.sinks[{at}].file.path"), message));
+            problems.push(
+                Problem::new(format!("spec.sinks[{at}].file.path"), message)
+                    .hint("give each sink a file of its own"),
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use streamjob_crds::{Column, ColumnType, Connection, Source, StartFrom};
 
-use super::connections::resolve;
+use super::connections::check_topic;
 use super::names::{check_list, column_problem, exactly_one, unknown};
 use super::stream::Stream;
 use super::{DecodeColumn, SourceKind, SourcePlan};
@@ -129,18 +129,17 @@ fn kind(
     }
     if let Some(kafka) = &source.kafka {
         let path = format!("{path}.kafka");
-        resolve(
+        check_topic(
             connections,
             &kafka.connection,
-            "kafka",
-            &format!("{path}.connection"),
+            &kafka.topic,
+            &path,
             problems,
         );
-        problems.extend(topic_problem(&kafka.topic, &format!("{path}.topic")));
         if let StartFrom::Timestamp(text) = &kafka.start_from
             && text.parse::<jiff::Timestamp>().is_err()
         {
-            let message = format!("`{text}` is no RFC 3339 time");
+            let message = format!("`{text}` is not an RFC 3339 time");
             problems.push(
                 Problem::new(format!("{path}.startFrom.timestamp"), message)
                     .hint("write for example `2026-01-31T12:00:00Z`"),
@@ -158,19 +157,6 @@ fn kind(
         return Some(SourceKind::File(file.clone()));
     }
     source.generate.clone().map(SourceKind::Generate)
-}
-
-/// What Kafka does not take as a topic's name.
-pub(super) fn topic_problem(topic: &str, path: &str) -> Option<Problem> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let fine = (1..=249).contains(&topic.len())
-        && topic.chars().all(fits)
-        && topic != "."
-        && topic != "..";
-    (!fine).then(|| {
-        Problem::new(path, format!("`{topic}` is no name for a topic"))
-            .hint("letters, digits, `.`, `_` and `-`, at most 249")
-    })
 }
 
 fn columns(
@@ -259,7 +245,8 @@ fn decimal(column: &Column, path: &str, problems: &mut Vec<Problem>) -> Option<D
         let message = format!(
             "a Decimal has 1 to 38 digits, of which `scale` come after the point; not {precision} and {scale}"
         );
-        problems.push(Problem::new(path, message));
+        problems
+            .push(Problem::new(path, message).hint("write for example `precision: 18, scale: 2`"));
         return None;
     }
     Some(DataType::Decimal128(precision, scale as i8))
@@ -290,7 +277,7 @@ fn event_time(source: &Source, path: &str, problems: &mut Vec<Problem>) -> Optio
     let column = &source.columns[at];
     if column.data_type != ColumnType::Timestamp {
         let message = format!(
-            "the event time is a Timestamp, but `{name}` is a {:?}",
+            "the event time must be a Timestamp, but `{name}` is declared as {:?}",
             column.data_type
         );
         problems.push(
@@ -299,10 +286,11 @@ fn event_time(source: &Source, path: &str, problems: &mut Vec<Problem>) -> Optio
         );
     }
     if column.nullable {
-        problems.push(Problem::new(
-            &column_path,
-            format!("`{name}` is nullable, but every event needs a time"),
-        ));
+        let message = format!("`{name}` is nullable, but every event needs a time");
+        problems.push(
+            Problem::new(&column_path, message)
+                .hint("leave out `nullable: true`: an event without it is then malformed"),
+        );
     }
     if source.event_time.idle_after.as_millis() == 0 {
         problems.push(

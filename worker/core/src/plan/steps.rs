@@ -11,7 +11,7 @@ use super::stream::{Lineage, Stream, follow};
 use super::{WindowKind, window};
 use crate::chunk::Millis;
 use crate::expr::{self, Aggregation, Compiled, Item, TIMESTAMP};
-use crate::problem::Problem;
+use crate::problem::{Problem, list};
 
 /// A step that stands. Its expressions are over all columns of its input.
 #[derive(Clone, Debug)]
@@ -86,11 +86,18 @@ fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
         ("having", step.having.is_some()),
     ];
     if step.window.is_none() {
-        for (field, _) in given.iter().filter(|(_, given)| *given) {
-            problems.push(Problem::new(
-                format!("{path}.{field}"),
-                format!("`{field}` needs a `window` in the same step"),
-            ));
+        let given = given.iter().filter(|(_, given)| *given);
+        let fields: Vec<&str> = given.map(|(field, _)| *field).collect();
+        if let Some(first) = fields.first() {
+            let verb = if fields.len() == 1 { "needs" } else { "need" };
+            let message = format!(
+                "{} {verb} a `window` in the same step",
+                list(&fields, "and")
+            );
+            problems.push(
+                Problem::new(format!("{path}.{first}"), message)
+                    .hint("write for example `window: {tumbling: {size: 1m}}`"),
+            );
         }
         if step.select.as_ref().is_some_and(Vec::is_empty) {
             problems.push(
@@ -109,7 +116,7 @@ fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
     if step.aggregate.as_ref().is_none_or(Vec::is_empty) {
         problems.push(
             Problem::new(format!("{path}.aggregate"), "a window needs `aggregate`")
-                .hint("write for example `[\"count(*) AS rows\"]`"),
+                .hint("write for example `aggregate: [\"count(*) AS rows\"]`"),
         );
     }
 }
@@ -165,7 +172,8 @@ fn stateless(
             "the event time column `{}` must be among the selected",
             names.join("` or `")
         );
-        problems.push(Problem::new(&path, message).hint("add it"));
+        let hint = format!("add `{}`", names.first().copied().unwrap_or_default());
+        problems.push(Problem::new(&path, message).hint(hint));
     }
     Some((
         StepKind::Stateless {
@@ -194,81 +202,82 @@ fn windowed(
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<(StepKind, Stream)> {
-    check_place(input, &format!("{path}.window"), problems);
     let window = step.window.as_ref()?;
+    check_place(input, &format!("{path}.window"), problems);
     let kind = window::kind(window, &format!("{path}.window"), problems);
-    let group_path = format!("{path}.groupBy");
-    let group = keep(
-        expr::group_items(
-            step.group_by.as_deref().unwrap_or_default(),
-            &input.schema,
-            &group_path,
-        ),
-        problems,
-    )?;
-    for item in &group {
-        if let Some(message) = column_problem(&item.name) {
-            problems.push(
-                Problem::new(&group_path, message)
-                    .hint(format!("write `{} AS other_name`", item.compiled.sql)),
-            );
-        }
-    }
-    // Rows with two columns of one name could not even be thought about.
-    if group
-        .iter()
-        .any(|item| column_problem(&item.name).is_some())
-    {
-        return None;
-    }
-    let fields: Vec<Field> = group.iter().map(field).collect();
+    let group = groups(step, input, &format!("{path}.groupBy"), problems);
     let items = step.aggregate.as_deref().unwrap_or_default();
-    let aggregation = keep(
-        expr::aggregation(items, step.having.as_deref(), &fields, &input.schema, path),
+    let having = step.having.as_deref();
+    let aggregates = keep(
+        expr::aggregates(items, having, &input.schema, path),
         problems,
-    )?;
+    );
+    let group = group?;
+    let fields: Vec<Field> = group.iter().map(field).collect();
+    let aggregation = keep(aggregates?.over(&fields), problems)?;
     for (at, item) in aggregation.items.iter().enumerate() {
         if let Some(message) = column_problem(&item.name) {
-            problems.push(
-                Problem::new(format!("{path}.aggregate[{at}]"), message)
-                    .hint("choose another name"),
-            );
+            let path = format!("{path}.aggregate[{at}]");
+            problems.push(Problem::new(path, message).hint("choose another name"));
         }
     }
-    let windows = ["window_start", "window_end"].map(|name| Field::new(name, TIMESTAMP, false));
-    let emitted = fields
-        .into_iter()
-        .chain(windows)
-        .chain(aggregation.items.iter().map(field));
-    let schema = Arc::new(Schema::new(emitted.collect::<Vec<_>>()));
     let kept = kept_key(input, &group);
     let stays = kept.is_some();
-    let one = |name: &str| BTreeSet::from([name.to_string()]);
-    let groups: Lineage = group.iter().map(|item| one(&item.name)).collect();
-    let stream = Stream {
-        schema,
-        key: Some(kept.unwrap_or_else(|| groups.clone())),
-        time: None,
-        identity: Some(
-            groups
-                .into_iter()
-                .chain([one("window_start"), one("window_end")])
-                .collect(),
-        ),
-        updating: window::updates(window),
-        side: false,
-    };
-    let allowed_lateness = window.allowed_lateness.as_millis();
-    let emit_every = window.emit_every.map(|every| every.as_millis());
+    let stream = emitted(&group, &aggregation, kept, window::updates(window));
     let step = WindowStep {
         kind: kind?,
-        allowed_lateness,
-        emit_every,
+        allowed_lateness: window.allowed_lateness.as_millis(),
+        emit_every: window.emit_every.map(|every| every.as_millis()),
         group,
         aggregation,
         stays,
     };
     Some((StepKind::Window(Box::new(step)), stream))
+}
+
+/// The group columns. `None` also where one has a name that it cannot have: rows with two columns of one name could not
+/// even be thought about.
+fn groups(
+    step: &Step,
+    input: &Stream,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<Item>> {
+    let columns = step.group_by.as_deref().unwrap_or_default();
+    let group = keep(expr::group_items(columns, &input.schema, path), problems)?;
+    let before = problems.len();
+    for (at, item) in group.iter().enumerate() {
+        if let Some(message) = column_problem(&item.name) {
+            let hint = format!("write `{} AS other_name`", item.compiled.sql);
+            problems.push(Problem::new(format!("{path}[{at}]"), message).hint(hint));
+        }
+    }
+    (problems.len() == before).then_some(group)
+}
+
+/// What a window emits: the group columns, its bounds, the aggregates.
+fn emitted(
+    group: &[Item],
+    aggregation: &Aggregation,
+    kept: Option<Lineage>,
+    updating: bool,
+) -> Stream {
+    let bounds = ["window_start", "window_end"];
+    let fields = group
+        .iter()
+        .map(field)
+        .chain(bounds.map(|name| Field::new(name, TIMESTAMP, false)))
+        .chain(aggregation.items.iter().map(field));
+    let one = |name: &str| BTreeSet::from([name.to_string()]);
+    let groups: Lineage = group.iter().map(|item| one(&item.name)).collect();
+    Stream {
+        schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+        key: Some(kept.unwrap_or_else(|| groups.clone())),
+        time: None,
+        identity: Some(groups.into_iter().chain(bounds.map(one)).collect()),
+        updating,
+        side: false,
+    }
 }
 
 fn check_place(input: &Stream, path: &str, problems: &mut Vec<Problem>) {

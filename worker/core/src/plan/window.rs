@@ -1,6 +1,6 @@
 //! Windows: their sizes, and what makes a step update rows.
 
-use streamjob_crds::Window;
+use streamjob_crds::{Duration, Window};
 
 use super::WindowKind;
 use super::names::exactly_one;
@@ -68,7 +68,8 @@ fn shift(offset: Millis, every: Millis) -> Millis {
 
 fn positive(millis: Millis, path: &str, problems: &mut Vec<Problem>) -> bool {
     if millis <= 0 {
-        problems.push(Problem::new(path, "a window must last longer than nothing"));
+        problems
+            .push(Problem::new(path, "must be longer than `0s`").hint("write for example `1m`"));
     }
     millis > 0
 }
@@ -80,8 +81,19 @@ fn parts(size: Millis, part: Millis, name: &str, path: &str, problems: &mut Vec<
         return;
     }
     if size % part != 0 {
-        let message = format!("`size` must be a multiple of `{name}`");
-        problems.push(Problem::new(path, message));
+        let shown = |millis| Duration::from_millis(millis);
+        let message = format!(
+            "`size` ({}) must be a multiple of `{name}` ({})",
+            shown(size),
+            shown(part)
+        );
+        // The next shorter one that fits.
+        let mut counts = (size / part + 1..).take(MOST_WINDOWS_PER_ROW as usize);
+        let mut problem = Problem::new(path, message);
+        problem.hint = counts
+            .find(|count| size % count == 0)
+            .map(|count| format!("write for example `{name}: {}`", shown(size / count)));
+        problems.push(problem);
     } else if size / part > MOST_WINDOWS_PER_ROW {
         let message = format!(
             "a row would fall into {} windows, more than {MOST_WINDOWS_PER_ROW}",

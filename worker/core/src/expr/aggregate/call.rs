@@ -249,11 +249,11 @@ impl Call<'_> {
             Min | Max if is_plain(given) && *given != DataType::Binary => Ok((given.clone(), true)),
             FirstValue | LastValue if is_plain(given) => Ok((given.clone(), true)),
             ArrayAgg { .. } if is_plain(given) => Ok((list_of(given.clone()), true)),
-            Sum | Avg | Stddev | ApproxPercentile(_) => Err(self.problem(format!(
-                "it takes numbers, and this is a {}",
-                type_name(given)
-            ))),
-            _ => Err(self.problem(format!("it does not take a {}", type_name(given)))),
+            Sum | Avg | Stddev | ApproxPercentile(_) => {
+                let message = format!("it takes numbers, and this is of type {}", type_name(given));
+                Err(self.problem(message))
+            }
+            _ => Err(self.problem(format!("it does not take the type {}", type_name(given)))),
         }
     }
 }

@@ -114,6 +114,7 @@ job.yaml:16:33: spec.steps[0].window.tumbling.size: expected a duration such as 
 job.yaml:16:33: spec.steps[0].window.tumbling.size: `1 minute` is not a duration: write for example `10s`, `250ms` or `1h30m`
   |       window: {tumbling: {size: 1 minute}}
   |                                 ^^^^^^^^
+  hint: write `1m`
 
 1 problem
 "#,
@@ -125,7 +126,7 @@ job.yaml:16:33: spec.steps[0].window.tumbling.size: `1 minute` is not a duration
 job.yaml:16:33: spec.steps[0].window.tumbling.size: `7d` is not a duration: write for example `10s`, `250ms` or `1h30m`
   |       window: {tumbling: {size: 7d}}
   |                                 ^^
-  hint: days are written as hours: `168h`
+  hint: write `168h`
 
 1 problem
 "#,
@@ -137,7 +138,7 @@ job.yaml:16:33: spec.steps[0].window.tumbling.size: `7d` is not a duration: writ
 job.yaml:16:16: spec.steps[0].window.tumbling.size: required field is missing
   |       window: {tumbling: {}}
   |                ^^^^^^^^
-  hint: Length of a window
+  hint: `size`: length of a window
 
 1 problem
 "#,
@@ -312,7 +313,7 @@ job.yaml:3:18: metadata.name: `My_Clicks` is not a name that Kubernetes takes: u
 job.yaml:3:1: metadata.name: required field is missing
   | metadata: {namespace: a, label: x, labels: {version: 1}}
   | ^^^^^^^^
-  hint: Give the job a name: `name: my-job`
+  hint: `name`: give the job a name: `name: my-job`
 
 job.yaml:3:26: metadata.label: unknown field `label`
   | metadata: {namespace: a, label: x, labels: {version: 1}}
@@ -334,7 +335,7 @@ job.yaml:3:54: metadata.labels.version: expected a string, found the number 1
 job.yaml:1:1: metadata: required field is missing
   | apiVersion: streamjob.dev/v1alpha1
   | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  hint: Give the job a name: `metadata: {name: my-job}`
+  hint: `metadata`: give the job a name: `metadata: {name: my-job}`
 
 1 problem
 "#,
@@ -612,7 +613,7 @@ job.yaml:5:13: spec.replicas: `99999999999999999999` is too large an integer: it
 job.yaml:1:1: metadata: required field is missing
   | apiVersion: streamjob.dev/v1alpha1
   | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  hint: Give the job a name: `metadata: {name: my-job}`
+  hint: `metadata`: give the job a name: `metadata: {name: my-job}`
 
 job.yaml:5:16: spec.podTemplate: expected an object, found the number 5
   |   podTemplate: 5
