@@ -1,5 +1,4 @@
 //! The worker: runs a job in this process. The shell around the engine of `streamjob-core`; all that touches the world is here.
-//!
 
 pub mod checkpoint;
 pub mod cli;
@@ -17,6 +16,7 @@ pub mod report;
 pub mod resolve;
 pub mod run;
 pub mod secrets;
+pub mod setup;
 pub mod signals;
 pub mod sink;
 pub mod source;

@@ -1,94 +1,70 @@
-//! Brings a job up in this process: connects, resolves, starts its slots, waits for their ends, brings it down.
+//! The life of a job in this process: sets up, starts a thread for each slot, waits for their ends, brings it down.
+//!
+//! What has to be known before is resolved in `setup`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use streamjob_core::commit::record::{JobFacts, TopicFacts};
-use streamjob_core::commit::{Fact, Identity, Settings, SlotProtocol, Term};
-use streamjob_core::engine::{Layout, TaskId, input_name};
+use anyhow::anyhow;
+use streamjob_core::commit::{Identity, Settings, SlotProtocol, Term};
+use streamjob_core::engine::input_name;
 use streamjob_core::output::Target;
-use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, plan_hash};
-use streamjob_crds::KafkaSink;
+use streamjob_core::plan::{JournalPlan, SinkKind, plan_hash};
 
 use crate::checkpoint::{Checkpoints, StorageConfig};
-use crate::cli::args::RunArgs;
+use crate::cli::args::{LogFormat, RunArgs};
 use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
 use crate::commit::file::FileLedger;
 use crate::commit::kafka::{InternalInput, KafkaLedger, KafkaLedgerPlan};
 use crate::commit::{Committer, Ledger};
-use crate::connect::Kafka;
 use crate::driver::{Driver, DriverError, Ended};
 use crate::http::Server;
 use crate::journal::file::FileJournal;
-use crate::journal::kafka::{self as journal, KafkaJournal};
 use crate::metrics::Metrics;
 use crate::names;
 use crate::peers::Peers;
 use crate::peers::journals::Journals;
 use crate::progress::{Progress, Show};
 use crate::report::SlotReport;
-use crate::resolve::{self, Origin, Resolver};
 use crate::secrets::Secrets;
+use crate::setup::{JobJournal, Kafkas, Names, Setup, refused, unreachable};
 use crate::sink::ExternalSink;
 use crate::sink::file::{Existing, FileSink};
 use crate::sink::stdout::StdoutSink;
-use crate::source::kafka::KafkaReader;
 use crate::status::{Board, JobIdentity};
-use crate::topics::{Admin, NewTopic};
-
-/// How long servers may take to answer at the start.
-const CONNECT: Duration = Duration::from_secs(15);
-const MOST_DEFAULT_SLOTS: u32 = 64;
 
 /// Runs the job until its end or a signal.
 pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
     let names = Names::of(job, args);
-    let secrets = Secrets::new(
-        args.secrets_dir
-            .clone()
-            .unwrap_or_else(|| job.folder.join("secrets")),
-    );
+    let folder = args.secrets_dir.clone();
+    let secrets = Secrets::new(folder.unwrap_or_else(|| job.folder.join("secrets")));
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(stop.clone())?;
     let kafkas = Kafkas::connect(job, &secrets, &names)?;
-    let storage =
-        StorageConfig::of(&job.plan.spec, &job.folder, &args.state_dir).ok_or_else(|| {
-            Failure::new(
-                ExitCode::BadManifest,
-                anyhow::anyhow!("checkpoint.storage names no S3 connection"),
-            )
-        })?;
+    let storage = storage(job, args)?;
     if args.fresh {
         forget(job, &names, &kafkas, &args.state_dir)?;
     }
     let checkpoints = Checkpoints::open(&storage, &names.uid, &secrets).map_err(unreachable)?;
     let setup = Setup::resolve(job, &names, &kafkas, &args.state_dir)?;
     let slots = setup.hosted(args)?;
+
     let identity = JobIdentity {
         namespace: names.namespace.clone(),
         name: names.name.clone(),
         uid: names.uid.clone(),
     };
-    let metrics =
-        Metrics::new(&identity).map_err(|error| Failure::new(ExitCode::Refused, error))?;
+    let metrics = Metrics::new(&identity).map_err(refused)?;
     let board = Arc::new(Board::new(identity));
     board.expect(slots.len());
     let server = Server::start(args.listen, board.clone(), metrics.clone())
         .map_err(|error| Failure::new(ExitCode::Usage, error))?;
     tracing::info!("listening on http://{}", server.address());
-    let on_stdout = job
-        .plan
-        .sinks
-        .iter()
-        .any(|sink| matches!(sink.kind, SinkKind::Stdout));
-    let json = args.log_format == crate::cli::args::LogFormat::Json;
-    let _progress = Progress::start(board.clone(), Show::suitable(args.quiet, json, on_stdout))
-        .map_err(|error| Failure::new(ExitCode::Refused, error))?;
+    let _progress = Progress::start(board.clone(), show(job, args)).map_err(refused)?;
     let starter = Starter {
         job,
         args,
@@ -103,387 +79,23 @@ pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
     outcome
 }
 
-fn unreachable(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::new(ExitCode::Unreachable, error)
-}
-
 fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), Failure> {
     crate::signals::on_terminate(move || stop.store(true, Ordering::Release))
         .map_err(|error| Failure::new(ExitCode::Refused, error))
 }
 
-/// Who we are.
-struct Names {
-    namespace: String,
-    name: String,
-    uid: String,
-    owner: String,
-    incarnation: String,
+fn storage(job: &Job, args: &RunArgs) -> Result<StorageConfig, Failure> {
+    StorageConfig::of(&job.plan.spec, &job.folder, &args.state_dir).ok_or_else(|| {
+        let told = anyhow!("checkpoint.storage names no S3 connection");
+        Failure::new(ExitCode::BadManifest, told)
+    })
 }
 
-impl Names {
-    fn of(job: &Job, args: &RunArgs) -> Self {
-        let (namespace, name) = (job.namespace.clone(), job.name.clone());
-        let uid = args.uid.clone().unwrap_or_else(|| {
-            let digest = Sha256::digest(format!("{namespace}/{name}"));
-            let hex: String = digest
-                .iter()
-                .take(6)
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            format!("{name}-{hex}")
-        });
-        let owner = ["POD_NAME", "HOSTNAME"]
-            .iter()
-            .find_map(|key| std::env::var(key).ok());
-        let incarnation = format!(
-            "{:x}-{:x}",
-            std::process::id(),
-            crate::driver::inputs::now_us()
-        );
-        Names {
-            namespace,
-            name,
-            uid,
-            owner: owner.unwrap_or_else(|| "worker".to_owned()),
-            incarnation,
-        }
-    }
-}
-
-/// The clusters that the job dials, by connection.
-struct Kafkas(BTreeMap<String, (Kafka, Admin)>);
-
-impl Kafkas {
-    fn connect(job: &Job, secrets: &Secrets, names: &Names) -> Result<Self, Failure> {
-        let used = used_connections(&job.plan);
-        let mut all = BTreeMap::new();
-        for connection in &job.plan.spec.connections {
-            let Some(spec) = connection
-                .kafka
-                .as_ref()
-                .filter(|_| used.contains(&connection.name))
-            else {
-                continue;
-            };
-            let kafka = Kafka::resolve(
-                &connection.name,
-                spec,
-                secrets,
-                &format!("streamjob-{}", names.name),
-            )
-            .map_err(bad_connection)?;
-            let admin = Admin::connect(&kafka, CONNECT).map_err(bad_connection)?;
-            all.insert(connection.name.clone(), (kafka, admin));
-        }
-        Ok(Kafkas(all))
-    }
-
-    fn get(&self, name: &str) -> Result<&(Kafka, Admin), Failure> {
-        self.0.get(name).ok_or_else(|| {
-            Failure::new(
-                ExitCode::BadManifest,
-                anyhow::anyhow!("no Kafka connection `{name}`"),
-            )
-        })
-    }
-}
-
-/// A secret or setting that is wrong is the user's to mend; a server that does not answer may come back.
-fn bad_connection(error: crate::connect::ConnectError) -> Failure {
-    let code = if error.is_unreachable() {
-        ExitCode::Unreachable
-    } else {
-        ExitCode::BadManifest
-    };
-    Failure::new(code, error)
-}
-
-fn used_connections(plan: &JobPlan) -> Vec<String> {
-    let sources = plan.sources.iter().filter_map(|source| match &source.kind {
-        SourceKind::Kafka(kafka) => Some(kafka.connection.clone()),
-        _ => None,
-    });
-    let sinks = plan.sinks.iter().filter_map(|sink| match &sink.kind {
-        SinkKind::Kafka(kafka) => Some(kafka.connection.clone()),
-        _ => None,
-    });
-    let journal = match &plan.journal {
-        JournalPlan::Kafka { connection } => Some(connection.clone()),
-        JournalPlan::File => None,
-    };
-    sources.chain(sinks).chain(journal).collect()
-}
-
-/// The journal of the job, wherever it is.
-enum JobJournal {
-    Kafka {
-        kafka: Kafka,
-        admin: Admin,
-        journal: Arc<KafkaJournal>,
-    },
-    File {
-        folder: PathBuf,
-    },
-}
-
-/// What is known before any slot starts.
-struct Setup {
-    journal: JobJournal,
-    resolver: Arc<Resolver>,
-    layout: Arc<Layout>,
-    exchange_topics: BTreeMap<usize, TopicFacts>,
-}
-
-impl Setup {
-    fn resolve(
-        job: &Job,
-        names: &Names,
-        kafkas: &Kafkas,
-        state_dir: &Path,
-    ) -> Result<Self, Failure> {
-        let plan = &job.plan;
-        // The journal's noted facts say which files there were, and so how many tasks there are.
-        let (noted, opened) = match &plan.journal {
-            JournalPlan::File => {
-                let folder = state_dir.join(&names.uid);
-                (noted_in_file(&folder)?, None)
-            }
-            JournalPlan::Kafka { connection } => {
-                let (kafka, admin) = kafkas.get(connection)?;
-                let found = resolve::describe(admin, &names::journal_topic(&names.uid))
-                    .map_err(unreachable)?;
-                match found {
-                    None => (None, None),
-                    Some(topic) => {
-                        let journal = KafkaJournal::open(kafka, admin.clone(), topic)
-                            .map_err(bad_connection)?;
-                        (noted_facts(&journal).map_err(unreachable)?, Some(journal))
-                    }
-                }
-            }
-        };
-        let mut readers = BTreeMap::new();
-        let mut origins = Vec::new();
-        for source in &plan.sources {
-            origins.push(match &source.kind {
-                SourceKind::Kafka(kafka) => {
-                    let (connection, admin) = kafkas.get(&kafka.connection)?;
-                    let topic =
-                        resolve::source_topic(admin, &source.name, &kafka.connection, &kafka.topic)
-                            .map_err(refused)?;
-                    let reader = reader(&mut readers, connection, names, topic.partitions)?;
-                    Origin::Topic {
-                        reader,
-                        admin: admin.clone(),
-                        topic,
-                    }
-                }
-                SourceKind::File(file) => {
-                    let noted_files = noted
-                        .as_ref()
-                        .and_then(|facts: &JobFacts| facts.files.get(&source.name));
-                    let ends = noted
-                        .as_ref()
-                        .map(|facts| facts.end.clone())
-                        .unwrap_or_default();
-                    let files =
-                        resolve::files(&job.folder, &file.path, noted_files, &ends, &source.name);
-                    Origin::Files(
-                        files.map_err(|error| Failure::new(ExitCode::BadManifest, error))?,
-                    )
-                }
-                SourceKind::Generate(generate) => Origin::Generated {
-                    partitions: generate.partitions,
-                },
-            });
-        }
-        let first = origins.first().map_or(1, |origin| origin.partitions(1));
-        let slots = plan
-            .spec
-            .max_parallelism
-            .unwrap_or(first.clamp(1, MOST_DEFAULT_SLOTS));
-        let (journal, exchange_topics) = match &plan.journal {
-            JournalPlan::File => (
-                JobJournal::File {
-                    folder: state_dir.join(&names.uid),
-                },
-                BTreeMap::new(),
-            ),
-            JournalPlan::Kafka { connection } => {
-                let (kafka, admin) = kafkas.get(connection)?;
-                let topic = journal::prepare(admin, &names.uid, slots).map_err(refused)?;
-                let journal = match opened {
-                    Some(journal) => journal,
-                    None => {
-                        KafkaJournal::open(kafka, admin.clone(), topic).map_err(bad_connection)?
-                    }
-                };
-                let topics = exchange_topics(plan, admin, names, slots)?;
-                (
-                    JobJournal::Kafka {
-                        kafka: kafka.clone(),
-                        admin: admin.clone(),
-                        journal: Arc::new(journal),
-                    },
-                    topics,
-                )
-            }
-        };
-        for index in 0..plan.exchanges.len() {
-            origins.push(match (&journal, exchange_topics.get(&index)) {
-                (JobJournal::Kafka { kafka, admin, .. }, Some(topic)) => {
-                    let reader = reader(&mut readers, kafka, names, topic.partitions)?;
-                    Origin::Topic {
-                        reader,
-                        admin: admin.clone(),
-                        topic: topic.clone(),
-                    }
-                }
-                _ => Origin::InProcess,
-            });
-        }
-        let layout = Arc::new(Layout {
-            slots,
-            tasks: origins
-                .iter()
-                .map(|origin| origin.partitions(slots))
-                .collect(),
-            sink_partitions: sink_partitions(plan, kafkas)?,
-            exchange_in_process: matches!(journal, JobJournal::File { .. }),
-        });
-        let resolver = Resolver {
-            plan: plan.clone(),
-            layout: layout.clone(),
-            origins,
-            folder: job.folder.clone(),
-        };
-        Ok(Setup {
-            journal,
-            resolver: Arc::new(resolver),
-            layout,
-            exchange_topics,
-        })
-    }
-
-    /// The slots of this process. A file journal has one, which holds all tasks.
-    fn hosted(&self, args: &RunArgs) -> Result<Vec<u32>, Failure> {
-        let usage = |message: String| Failure::new(ExitCode::Usage, anyhow::anyhow!(message));
-        match (&self.journal, &args.slots) {
-            (JobJournal::File { .. }, Some(_)) => {
-                Err(usage("--slots needs a job with Kafka: without it, all slots commit as one in this process".to_owned()))
-            }
-            (JobJournal::File { .. }, None) => Ok(vec![0]),
-            (JobJournal::Kafka { .. }, None) => Ok((0..self.layout.slots).collect()),
-            (JobJournal::Kafka { .. }, Some(slots)) => match slots.0.iter().find(|slot| **slot >= self.layout.slots) {
-                Some(slot) => Err(usage(format!("--slots {slot}: the job has slots 0 to {}", self.layout.slots - 1))),
-                None => Ok(slots.0.clone()),
-            },
-        }
-    }
-
-    fn tasks(&self, slot: u32) -> Vec<TaskId> {
-        match self.journal {
-            JobJournal::File { .. } => self.layout.all_tasks(),
-            JobJournal::Kafka { .. } => self.layout.tasks_of(slot),
-        }
-    }
-}
-
-fn refused(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::new(ExitCode::Refused, error)
-}
-
-fn noted_in_file(folder: &Path) -> Result<Option<JobFacts>, Failure> {
-    match FileJournal::open(folder).map_err(refused)?.read() {
-        Fact::JournalRead { records, .. } => {
-            Ok(records.into_iter().next_back().map(|record| record.facts))
-        }
-        // The protocol reads it again, and says what is wrong.
-        _ => Ok(None),
-    }
-}
-
-/// The facts that the first slot which has ever run noted.
-fn noted_facts(
-    journal: &KafkaJournal,
-) -> Result<Option<JobFacts>, crate::journal::kafka::JournalError> {
-    for slot in 0..journal.topic().partitions {
-        if let Some(record) = journal.last(slot)? {
-            return Ok(Some(record.facts));
-        }
-    }
-    Ok(None)
-}
-
-/// One consumer a connection, shared by all that read there.
-fn reader(
-    readers: &mut BTreeMap<String, Arc<KafkaReader>>,
-    kafka: &Kafka,
-    names: &Names,
-    partitions: u32,
-) -> Result<Arc<KafkaReader>, Failure> {
-    if let Some(reader) = readers.get(&kafka.name) {
-        return Ok(reader.clone());
-    }
-    let reader = KafkaReader::new(kafka, &names::group(&names.uid), partitions as usize)
-        .map_err(bad_connection)?;
-    let reader = Arc::new(reader);
-    readers.insert(kafka.name.clone(), reader.clone());
-    Ok(reader)
-}
-
-fn exchange_topics(
-    plan: &JobPlan,
-    admin: &Admin,
-    names: &Names,
-    slots: u32,
-) -> Result<BTreeMap<usize, TopicFacts>, Failure> {
-    let mut topics = BTreeMap::new();
-    for (index, exchange) in plan.exchanges.iter().enumerate() {
-        let topic = names::exchange_topic(&names.uid, &exchange.name);
-        admin.create_internal(&topic, slots).map_err(refused)?;
-        let found = resolve::describe(admin, &topic).map_err(unreachable)?;
-        topics.insert(
-            index,
-            found.ok_or_else(|| {
-                refused(anyhow::anyhow!(
-                    "internal topic `{topic}` was made and is not there"
-                ))
-            })?,
-        );
-    }
-    Ok(topics)
-}
-
-fn sink_partitions(plan: &JobPlan, kafkas: &Kafkas) -> Result<Vec<u32>, Failure> {
-    let of = |name: &str, sink: &KafkaSink| -> Result<u32, Failure> {
-        let (_, admin) = kafkas.get(&sink.connection)?;
-        if let Some(create) = &sink.create {
-            let new = NewTopic {
-                name: &sink.topic,
-                partitions: create.partitions,
-                replication: create.replication_factor,
-                config: &[],
-            };
-            admin.create(&new).map_err(refused)?;
-        }
-        let found = resolve::describe(admin, &sink.topic).map_err(unreachable)?;
-        found.map(|topic| topic.partitions).ok_or_else(|| {
-            refused(anyhow::anyhow!(
-                "sink `{name}`: topic `{}` does not exist on connection `{}`; create it, or say `create: {{partitions: N}}` under `kafka`",
-                sink.topic,
-                sink.connection
-            ))
-        })
-    };
-    plan.sinks
-        .iter()
-        .map(|sink| match &sink.kind {
-            SinkKind::Kafka(kafka) => of(&sink.name, kafka),
-            SinkKind::File(_) | SinkKind::Stdout => Ok(1),
-        })
-        .collect()
+/// How progress is shown beside the rows that the job itself prints.
+fn show(job: &Job, args: &RunArgs) -> Show {
+    let mut sinks = job.plan.sinks.iter();
+    let on_stdout = sinks.any(|sink| matches!(sink.kind, SinkKind::Stdout));
+    Show::suitable(args.quiet, args.log_format == LogFormat::Json, on_stdout)
 }
 
 /// Deletes what the job has noted: journal, internal topics, state. Output files are emptied when they are opened.
@@ -508,7 +120,7 @@ fn forget(job: &Job, names: &Names, kafkas: &Kafkas, state_dir: &Path) -> Result
     match std::fs::remove_dir_all(&folder) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refused(anyhow::anyhow!(
+        Err(error) => Err(refused(anyhow!(
             "cannot delete {}: {error}",
             folder.display()
         ))),
@@ -554,33 +166,7 @@ impl Starter<'_> {
                 .map(|thread| thread.join())
                 .collect::<Vec<_>>()
         });
-        let mut done = true;
-        let mut worst: Option<Failure> = None;
-        for outcome in outcomes {
-            match outcome {
-                Ok(Ok(ended)) => done &= ended == Ended::Done,
-                Ok(Err(error)) => worst = worst.or(Some(failure(error))),
-                Err(_) => {
-                    worst = worst.or(Some(refused(anyhow::anyhow!(
-                        "a slot's thread panicked: see above, and please report it"
-                    ))))
-                }
-            }
-        }
-        match worst {
-            Some(failure) => Err(failure),
-            None => {
-                tracing::info!(
-                    "{}",
-                    if done {
-                        "done: all input is read, all rows are out"
-                    } else {
-                        "stopped; the next run goes on from here"
-                    }
-                );
-                Ok(ExitCode::Done)
-            }
-        }
+        conclude(outcomes)
     }
 
     /// Slots of other processes tell idle tasks here how far they are.
@@ -765,11 +351,33 @@ impl Starter<'_> {
     }
 }
 
+/// What the ends of all slots come to: the first failure, if there is one.
+fn conclude(
+    outcomes: Vec<std::thread::Result<Result<Ended, DriverError>>>,
+) -> Result<ExitCode, Failure> {
+    let mut done = true;
+    for outcome in outcomes {
+        match outcome {
+            Ok(Ok(ended)) => done &= ended == Ended::Done,
+            Ok(Err(error)) => return Err(failure(error)),
+            Err(_) => {
+                let told = "a slot's thread panicked: see above, and please report it";
+                return Err(refused(anyhow!(told)));
+            }
+        }
+    }
+    match done {
+        true => tracing::info!("done: all input is read, all rows are out"),
+        false => tracing::info!("stopped; the next run goes on from here"),
+    }
+    Ok(ExitCode::Done)
+}
+
 fn failure(error: DriverError) -> Failure {
     let code = error.exit_code();
     match error {
         DriverError::Stopped(reason) => {
-            Failure::new(code, anyhow::anyhow!("{reason}\n  {}", reason.hint()))
+            Failure::new(code, anyhow!("{reason}\n  {}", reason.hint()))
         }
         other => Failure::new(code, other),
     }
