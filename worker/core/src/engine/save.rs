@@ -32,6 +32,8 @@ pub enum LoadError {
         "step `{step}` had other settings when the state was saved: its state cannot be used by this plan"
     )]
     Incompatible { step: String },
+    #[error("it has the state of step `{step}`, which this plan does not have")]
+    Foreign { step: String },
     #[error("step `{step}`: {source}")]
     Step { step: String, source: WindowError },
 }
@@ -154,5 +156,9 @@ pub(super) fn load(task: &mut Task, bytes: &[u8]) -> Result<(), LoadError> {
             source,
         })?;
     }
-    Ok(())
+    match saved.next() {
+        Some(step) => Err(LoadError::Foreign { step: step.name }),
+        None if body.is_empty() => Ok(()),
+        None => Err(LoadError::Torn),
+    }
 }
