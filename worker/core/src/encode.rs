@@ -3,9 +3,8 @@
 //! An encoder is made once for a schema, bound to each batch, and then writes row by row into a buffer that the caller owns:
 //! types are resolved when it is bound, names are escaped when it is made, and no row allocates.
 //!
-//! Timestamps are epoch milliseconds, decimals numbers with all digits of their scale, bytes base64, dates and times
-//! ISO strings, missing values null; so are NaN and the infinities, which JSON does not have. A withdrawn row ends in
-//! `"_op":"delete"`.
+//! Timestamps are epoch milliseconds, decimals numbers with all digits of their scale, bytes base64, missing values
+//! null; so are NaN and the infinities, which JSON does not have. A withdrawn row ends in `"_op":"delete"`.
 
 mod cells;
 #[cfg(test)]
@@ -13,7 +12,6 @@ mod tests;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
-use arrow::error::ArrowError;
 
 use self::cells::Cells;
 pub(crate) use self::cells::write_text;
@@ -26,8 +24,6 @@ pub enum EncodeError {
     UnsupportedType { column: String, data_type: DataType },
     #[error("the key is to be made of column {0}, but there is none")]
     NoColumn(usize),
-    #[error("column `{column}` cannot be encoded: {error}")]
-    Column { column: String, error: ArrowError },
     #[error("rows of {found} columns, where {expected} are declared")]
     Shape { expected: usize, found: usize },
 }
@@ -168,15 +164,13 @@ impl EncodedColumn {
             .fields()
             .get(index)
             .ok_or(EncodeError::NoColumn(index))?;
+        let name = field.name();
         if !cells::is_supported(field.data_type()) {
-            return Err(EncodeError::UnsupportedType {
-                column: field.name().clone(),
-                data_type: field.data_type().clone(),
-            });
+            return Err(unsupported(name, field.data_type()));
         }
         Ok(EncodedColumn {
             index,
-            name: field.name().clone(),
+            name: name.clone(),
             prefix: Vec::new(),
         })
     }
@@ -186,9 +180,13 @@ impl EncodedColumn {
             .columns()
             .get(self.index)
             .ok_or(EncodeError::NoColumn(self.index))?;
-        Cells::of(array).map_err(|error| EncodeError::Column {
-            column: self.name.clone(),
-            error,
-        })
+        Cells::of(array).ok_or_else(|| unsupported(&self.name, array.data_type()))
+    }
+}
+
+fn unsupported(column: &str, data_type: &DataType) -> EncodeError {
+    EncodeError::UnsupportedType {
+        column: column.to_owned(),
+        data_type: data_type.clone(),
     }
 }

@@ -2,25 +2,17 @@
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
-    ListArray, StringArray, TimestampMillisecondArray, UInt64Array,
+    ListArray, StringArray, TimestampMillisecondArray,
 };
-use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Decimal128Type, Field, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType,
-    UInt64Type,
-};
-use arrow::error::ArrowError;
+use arrow::datatypes::{DataType, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::scan::plain_end;
 
-/// A column, as the type that it is written as.
 pub(super) enum Cells {
-    Null,
     Boolean(BooleanArray),
     Int64(Int64Array),
-    UInt64(UInt64Array),
     Double(Float64Array),
     Decimal(Decimal128Array),
     Timestamp(TimestampMillisecondArray),
@@ -29,57 +21,27 @@ pub(super) enum Cells {
     List(ListArray, Box<Cells>),
 }
 
-/// The type that a column is turned into before it is written; itself for most. `None`: it has no form in JSON.
-fn written_as(data_type: &DataType) -> Option<DataType> {
-    use DataType::*;
-    Some(match data_type {
-        Null | Boolean | Int64 | UInt64 | Float64 | Utf8 | Binary | Decimal128(..) => {
-            data_type.clone()
-        }
-        Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32 => Int64,
-        Float16 | Float32 => Float64,
-        Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
-        // The zone stays: without it Arrow would shift the value to local time.
-        Timestamp(_, zone) => Timestamp(TimeUnit::Millisecond, zone.clone()),
-        Utf8View | LargeUtf8 | Date32 | Date64 | Time32(_) | Time64(_) => Utf8,
-        BinaryView | LargeBinary | FixedSizeBinary(_) => Binary,
-        Dictionary(_, values) => written_as(values)?,
-        List(item)
-        | LargeList(item)
-        | FixedSizeList(item, _)
-        | ListView(item)
-        | LargeListView(item) => {
-            List(Field::new(item.name(), written_as(item.data_type())?, true).into())
-        }
-        _ => return None,
-    })
-}
-
+/// Whether values of a type have a form in JSON.
 pub(super) fn is_supported(data_type: &DataType) -> bool {
-    written_as(data_type).is_some()
+    use DataType::*;
+    match data_type {
+        Boolean | Int64 | Float64 | Decimal128(..) | Utf8 | Binary => true,
+        Timestamp(TimeUnit::Millisecond, None) => true,
+        List(item) => is_supported(item.data_type()),
+        _ => false,
+    }
 }
 
 impl Cells {
-    pub fn of(array: &ArrayRef) -> Result<Self, ArrowError> {
-        let data_type = array.data_type();
-        let written = written_as(data_type).ok_or_else(|| {
-            ArrowError::NotYetImplemented(format!("{data_type} has no form in JSON"))
-        })?;
-        let array = if written == *data_type {
-            array.clone()
-        } else {
-            cast(array, &written)?
-        };
-        Ok(match written {
+    /// `None` for types that have no form in JSON.
+    pub fn of(array: &ArrayRef) -> Option<Self> {
+        Some(match array.data_type() {
             DataType::Boolean => Cells::Boolean(array.as_boolean().clone()),
-            DataType::Int64 => Cells::Int64(array.as_primitive::<Int64Type>().clone()),
-            DataType::UInt64 => Cells::UInt64(array.as_primitive::<UInt64Type>().clone()),
-            DataType::Float64 => Cells::Double(array.as_primitive::<Float64Type>().clone()),
-            DataType::Decimal128(..) => {
-                Cells::Decimal(array.as_primitive::<Decimal128Type>().clone())
-            }
-            DataType::Timestamp(..) => {
-                Cells::Timestamp(array.as_primitive::<TimestampMillisecondType>().clone())
+            DataType::Int64 => Cells::Int64(array.as_primitive().clone()),
+            DataType::Float64 => Cells::Double(array.as_primitive().clone()),
+            DataType::Decimal128(..) => Cells::Decimal(array.as_primitive().clone()),
+            DataType::Timestamp(TimeUnit::Millisecond, None) => {
+                Cells::Timestamp(array.as_primitive().clone())
             }
             DataType::Utf8 => Cells::Text(array.as_string::<i32>().clone()),
             DataType::Binary => Cells::Bytes(array.as_binary::<i32>().clone()),
@@ -88,7 +50,7 @@ impl Cells {
                 let items = Cells::of(list.values())?;
                 Cells::List(list, Box::new(items))
             }
-            _ => Cells::Null,
+            _ => return None,
         })
     }
 
@@ -99,7 +61,6 @@ impl Cells {
             Cells::Int64(array) if array.is_valid(row) => write_int(array.value(row), out),
             Cells::Timestamp(array) if array.is_valid(row) => write_int(array.value(row), out),
             Cells::Double(array) if array.is_valid(row) => write_double(array.value(row), out),
-            Cells::UInt64(array) if array.is_valid(row) => write_int(array.value(row), out),
             Cells::Boolean(array) if array.is_valid(row) => {
                 out.extend_from_slice(if array.value(row) { b"true" } else { b"false" });
             }
@@ -160,7 +121,7 @@ fn write_escape(byte: u8, out: &mut Vec<u8>) {
 }
 
 #[inline]
-fn write_int(value: impl itoa::Integer, out: &mut Vec<u8>) {
+fn write_int(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
-    Int64Array, ListArray, NullArray, StringArray, StringViewArray, TimestampMicrosecondArray,
-    TimestampMillisecondArray, UInt64Array,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray,
+    StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::Int64Type;
 
@@ -91,34 +90,15 @@ fn every_type_has_its_form() {
         cell(Arc::new(Int64Array::from(vec![i64::MIN]))),
         i64::MIN.to_string()
     );
-    assert_eq!(
-        cell(Arc::new(UInt64Array::from(vec![u64::MAX]))),
-        u64::MAX.to_string()
-    );
-    assert_eq!(cell(Arc::new(Int32Array::from(vec![-3]))), "-3");
     assert_eq!(cell(Arc::new(BooleanArray::from(vec![true]))), "true");
     assert_eq!(
         cell(Arc::new(BinaryArray::from(vec![&[0u8, 0xff, 0xfe][..]]))),
         r#""AP/+""#
     );
     assert_eq!(
-        cell(Arc::new(StringViewArray::from(vec![
-            "a string that is long enough for a view"
-        ])))
-        .len(),
-        41
+        cell(Arc::new(TimestampMillisecondArray::from(vec![-1_234]))),
+        "-1234"
     );
-    assert_eq!(
-        cell(Arc::new(
-            TimestampMicrosecondArray::from(vec![1_234_567]).with_timezone("+02:00")
-        )),
-        "1234"
-    );
-    assert_eq!(
-        cell(Arc::new(Date32Array::from(vec![19_000]))),
-        r#""2022-01-08""#
-    );
-    assert_eq!(cell(Arc::new(NullArray::new(1))), "null");
     let list =
         ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None, Some(3)])]);
     assert_eq!(cell(Arc::new(list)), "[1,null,3]");

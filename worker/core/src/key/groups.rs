@@ -1,13 +1,14 @@
 //! Group columns as bytes, and back. Comparing the bytes compares the columns: left to right, nulls first, strings
 //! bytewise, numbers by value.
 //!
-//! These bytes are in checkpoints, so their form is our own and never changes with a library:
+//! Windows that fire together come out in this order, so it is part of what a replay must give again: the form is our
+//! own and does not change with a library.
 //!
 //! | column | bytes |
 //! |---|---|
 //! | null | `00` |
 //! | otherwise | `01`, then the value |
-//! | integers, timestamps, dates | big-endian, sign bit flipped |
+//! | integers, timestamps, decimals | big-endian, sign bit flipped |
 //! | doubles | big-endian; negative ones inverted, others with the sign bit flipped; one zero and one NaN |
 //! | booleans | `00` or `01` |
 //! | strings, bytes | as they are, `00` written as `00 ff`, ended by `00 01` |
@@ -19,11 +20,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Decimal128Array, Float64Array,
-    Int64Array, NullArray, StringArray, StringBuilder, UInt64Array,
+    Int64Array, StringArray, StringBuilder, TimestampMillisecondArray,
 };
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
-use arrow::error::ArrowError;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMillisecondType};
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -33,8 +32,6 @@ pub enum KeyError {
     Shape { expected: usize, found: usize },
     #[error("a group's key is damaged: {0}")]
     Damaged(&'static str),
-    #[error("group columns: {0}")]
-    Arrow(#[from] ArrowError),
 }
 
 const NULL: u8 = 0;
@@ -44,13 +41,7 @@ const EMPTY: &[u8] = &[0];
 /// Encodes and decodes the keys of one grouping.
 #[derive(Clone, Debug)]
 pub struct GroupKeys {
-    columns: Vec<GroupColumn>,
-}
-
-#[derive(Clone, Debug)]
-struct GroupColumn {
-    data_type: DataType,
-    encoded_as: DataType,
+    columns: Vec<DataType>,
 }
 
 /// Keys of the rows of a batch.
@@ -94,32 +85,29 @@ impl EncodedKeys {
 
 impl GroupKeys {
     pub fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self, KeyError> {
-        let column = |data_type: DataType| match encoded_as(&data_type) {
-            Some(encoded_as) => Ok(GroupColumn {
-                data_type,
-                encoded_as,
-            }),
-            None => Err(KeyError::UnsupportedType(data_type)),
-        };
+        let columns = types
+            .into_iter()
+            .map(|data_type| match Reader::of(&data_type) {
+                Some(_) => Ok(data_type),
+                None => Err(KeyError::UnsupportedType(data_type)),
+            });
         Ok(GroupKeys {
-            columns: types.into_iter().map(column).collect::<Result<_, _>>()?,
+            columns: columns.collect::<Result<_, _>>()?,
         })
     }
 
     /// The keys of `rows` rows.
     pub fn encode(&self, columns: &[ArrayRef], rows: usize) -> Result<EncodedKeys, KeyError> {
-        self.check(columns.len())?;
-        let columns: Vec<ArrayRef> = self
-            .columns
-            .iter()
-            .zip(columns)
-            .map(|(column, array)| convert(array, &column.encoded_as))
-            .collect::<Result<_, _>>()?;
-        match columns.as_slice() {
+        let (expected, found) = (self.columns.len(), columns.len());
+        if found != expected {
+            return Err(KeyError::Shape { expected, found });
+        }
+        match columns {
             [] => Ok(EncodedKeys::Global),
             [text] if *text.data_type() == DataType::Utf8 => Ok(text_keys(text.as_string())),
             columns => {
-                let writers: Vec<Writer> = columns.iter().map(Writer::of).collect();
+                let writers: Vec<Writer> =
+                    columns.iter().map(Writer::of).collect::<Result<_, _>>()?;
                 let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(rows));
                 for row in 0..rows {
                     writers
@@ -137,11 +125,7 @@ impl GroupKeys {
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Vec<ArrayRef>, KeyError> {
-        let mut readers: Vec<Reader> = self
-            .columns
-            .iter()
-            .map(|column| Reader::of(&column.encoded_as))
-            .collect();
+        let mut readers: Vec<Reader> = self.columns.iter().filter_map(Reader::of).collect();
         let plain_text = matches!(readers.as_slice(), [Reader::Text(_)]);
         for key in keys {
             match readers.as_mut_slice() {
@@ -156,48 +140,8 @@ impl GroupKeys {
                 }
             }
         }
-        let arrays = readers
-            .into_iter()
-            .zip(&self.columns)
-            .map(|(reader, column)| {
-                let array = reader.finish(&column.encoded_as)?;
-                convert(&array, &column.data_type)
-            });
-        arrays.collect()
+        Ok(readers.into_iter().map(Reader::finish).collect())
     }
-
-    fn check(&self, found: usize) -> Result<(), KeyError> {
-        let expected = self.columns.len();
-        if found == expected {
-            Ok(())
-        } else {
-            Err(KeyError::Shape { expected, found })
-        }
-    }
-}
-
-fn convert(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, KeyError> {
-    Ok(if array.data_type() == data_type {
-        array.clone()
-    } else {
-        cast(array, data_type)?
-    })
-}
-
-/// The type that a column is turned into first, without loss; `None` if it cannot be part of a key.
-fn encoded_as(data_type: &DataType) -> Option<DataType> {
-    use DataType::*;
-    Some(match data_type {
-        Null | Boolean | Int64 | UInt64 | Float64 | Utf8 | Binary | Decimal128(..) => {
-            data_type.clone()
-        }
-        Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32 | Date32 | Date64 | Timestamp(..) => Int64,
-        Float16 | Float32 => Float64,
-        Utf8View | LargeUtf8 => Utf8,
-        BinaryView | LargeBinary => Binary,
-        Dictionary(_, values) => encoded_as(values)?,
-        _ => return None,
-    })
 }
 
 fn text_keys(values: &StringArray) -> EncodedKeys {
@@ -233,21 +177,23 @@ fn utf8(bytes: &[u8]) -> Result<&str, KeyError> {
 
 /// A column on its way into keys.
 enum Writer<'a> {
-    Null,
     Boolean(&'a BooleanArray),
-    Int64(&'a Int64Array),
-    UInt64(&'a UInt64Array),
+    /// Timestamps too.
+    Int64(&'a dyn Array, &'a [i64]),
     Double(&'a Float64Array),
     Decimal(&'a Decimal128Array),
     Bytes(&'a dyn Array, &'a [i32], &'a [u8]),
 }
 
 impl<'a> Writer<'a> {
-    fn of(array: &'a ArrayRef) -> Self {
-        match array.data_type() {
+    fn of(array: &'a ArrayRef) -> Result<Self, KeyError> {
+        Ok(match array.data_type() {
             DataType::Boolean => Writer::Boolean(array.as_boolean()),
-            DataType::Int64 => Writer::Int64(array.as_primitive()),
-            DataType::UInt64 => Writer::UInt64(array.as_primitive()),
+            DataType::Int64 => Writer::Int64(array, array.as_primitive::<Int64Type>().values()),
+            DataType::Timestamp(TimeUnit::Millisecond, None) => {
+                let times = array.as_primitive::<TimestampMillisecondType>();
+                Writer::Int64(array, times.values())
+            }
             DataType::Float64 => Writer::Double(array.as_primitive()),
             DataType::Decimal128(..) => Writer::Decimal(array.as_primitive()),
             DataType::Utf8 => {
@@ -258,16 +204,14 @@ impl<'a> Writer<'a> {
                 let binary = array.as_binary::<i32>();
                 Writer::Bytes(array, binary.value_offsets(), binary.value_data())
             }
-            _ => Writer::Null,
-        }
+            other => return Err(KeyError::UnsupportedType(other.clone())),
+        })
     }
 
     fn write(&self, row: usize, out: &mut Vec<u8>) {
         let valid = match self {
-            Writer::Null => false,
             Writer::Boolean(array) => array.is_valid(row),
-            Writer::Int64(array) => array.is_valid(row),
-            Writer::UInt64(array) => array.is_valid(row),
+            Writer::Int64(array, _) => array.is_valid(row),
             Writer::Double(array) => array.is_valid(row),
             Writer::Decimal(array) => array.is_valid(row),
             Writer::Bytes(array, ..) => array.is_valid(row),
@@ -277,12 +221,10 @@ impl<'a> Writer<'a> {
         }
         out.push(VALUE);
         match self {
-            Writer::Null => {}
             Writer::Boolean(array) => out.push(u8::from(array.value(row))),
-            Writer::Int64(array) => {
-                out.extend_from_slice(&(array.value(row) ^ i64::MIN).to_be_bytes())
+            Writer::Int64(_, values) => {
+                out.extend_from_slice(&(values[row] ^ i64::MIN).to_be_bytes())
             }
-            Writer::UInt64(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Writer::Double(array) => {
                 out.extend_from_slice(&ordered(array.value(row)).to_be_bytes())
             }
@@ -336,28 +278,28 @@ fn write_bytes(mut bytes: &[u8], out: &mut Vec<u8>) {
 
 /// A column on its way out of keys.
 enum Reader {
-    Null(usize),
     Boolean(Vec<Option<bool>>),
     Int64(Vec<Option<i64>>),
-    UInt64(Vec<Option<u64>>),
+    Timestamp(Vec<Option<i64>>),
     Double(Vec<Option<f64>>),
-    Decimal(Vec<Option<i128>>),
+    Decimal(Vec<Option<i128>>, DataType),
     Text(StringBuilder),
     Bytes(BinaryBuilder),
 }
 
 impl Reader {
-    fn of(encoded_as: &DataType) -> Self {
-        match encoded_as {
+    /// `None` if such a column cannot be part of a key.
+    fn of(data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
             DataType::Boolean => Reader::Boolean(Vec::new()),
             DataType::Int64 => Reader::Int64(Vec::new()),
-            DataType::UInt64 => Reader::UInt64(Vec::new()),
+            DataType::Timestamp(TimeUnit::Millisecond, None) => Reader::Timestamp(Vec::new()),
             DataType::Float64 => Reader::Double(Vec::new()),
-            DataType::Decimal128(..) => Reader::Decimal(Vec::new()),
+            DataType::Decimal128(..) => Reader::Decimal(Vec::new(), data_type.clone()),
             DataType::Utf8 => Reader::Text(StringBuilder::new()),
             DataType::Binary => Reader::Bytes(BinaryBuilder::new()),
-            _ => Reader::Null(0),
-        }
+            _ => return None,
+        })
     }
 
     /// Reads a value; returns the rest of the key.
@@ -375,19 +317,16 @@ impl Reader {
             }
         };
         match self {
-            Reader::Null(rows) => {
-                *rows += 1;
-                Ok(rest)
-            }
             Reader::Boolean(values) => fixed(valid, rest, values, |[byte]| byte != 0),
-            Reader::Int64(values) => fixed(valid, rest, values, |bytes| {
-                i64::from_be_bytes(bytes) ^ i64::MIN
-            }),
-            Reader::UInt64(values) => fixed(valid, rest, values, u64::from_be_bytes),
+            Reader::Int64(values) | Reader::Timestamp(values) => {
+                fixed(valid, rest, values, |bytes| {
+                    i64::from_be_bytes(bytes) ^ i64::MIN
+                })
+            }
             Reader::Double(values) => fixed(valid, rest, values, |bytes| {
                 unordered(u64::from_be_bytes(bytes))
             }),
-            Reader::Decimal(values) => fixed(valid, rest, values, |bytes| {
+            Reader::Decimal(values, _) => fixed(valid, rest, values, |bytes| {
                 i128::from_be_bytes(bytes) ^ i128::MIN
             }),
             Reader::Text(text) if !valid => {
@@ -411,34 +350,18 @@ impl Reader {
         }
     }
 
-    fn finish(self, encoded_as: &DataType) -> Result<ArrayRef, ArrowError> {
-        Ok(match self {
-            Reader::Null(rows) => Arc::new(NullArray::new(rows)),
+    fn finish(self) -> ArrayRef {
+        match self {
             Reader::Boolean(values) => Arc::new(BooleanArray::from(values)),
-            Reader::Int64(values) => Arc::new(
-                values
-                    .into_iter()
-                    .collect::<arrow::array::PrimitiveArray<Int64Type>>(),
-            ),
-            Reader::UInt64(values) => Arc::new(
-                values
-                    .into_iter()
-                    .collect::<arrow::array::PrimitiveArray<UInt64Type>>(),
-            ),
-            Reader::Double(values) => Arc::new(
-                values
-                    .into_iter()
-                    .collect::<arrow::array::PrimitiveArray<Float64Type>>(),
-            ),
-            Reader::Decimal(values) => {
-                let array = values
-                    .into_iter()
-                    .collect::<arrow::array::PrimitiveArray<Decimal128Type>>();
-                Arc::new(array.with_data_type(encoded_as.clone()))
+            Reader::Int64(values) => Arc::new(Int64Array::from(values)),
+            Reader::Timestamp(values) => Arc::new(TimestampMillisecondArray::from(values)),
+            Reader::Double(values) => Arc::new(Float64Array::from(values)),
+            Reader::Decimal(values, data_type) => {
+                Arc::new(Decimal128Array::from(values).with_data_type(data_type))
             }
             Reader::Text(mut text) => Arc::new(text.finish()),
             Reader::Bytes(mut binary) => Arc::new(binary.finish()),
-        })
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array,
-    StringArray, TimestampMillisecondArray, UInt64Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
+    StringArray, TimestampMillisecondArray,
 };
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
@@ -117,23 +117,18 @@ fn every_type_keeps_its_order() {
         Some(1e-300),
     ];
     check(&[Arc::new(Float64Array::from(numbers.to_vec()))]);
-    check(&[Arc::new(Int32Array::from(vec![
+    check(&[Arc::new(Int64Array::from(vec![
         None,
         Some(0),
         Some(-1),
-        Some(i32::MIN),
-        Some(i32::MAX),
+        Some(i64::MIN),
+        Some(i64::MAX),
     ]))]);
-    check(&[Arc::new(UInt64Array::from(vec![
+    check(&[Arc::new(TimestampMillisecondArray::from(vec![
         None,
-        Some(0),
-        Some(u64::MAX),
-        Some(1 << 63),
+        Some(-1),
+        Some(i64::MAX),
     ]))]);
-    check(&[Arc::new(
-        TimestampMillisecondArray::from(vec![None, Some(-1), Some(i64::MAX)])
-            .with_timezone("+02:00"),
-    )]);
     check(&[Arc::new(BooleanArray::from(vec![
         None,
         Some(true),
@@ -171,9 +166,9 @@ fn columns_compare_left_to_right() {
             .collect()
     };
     let (first, second) = (of(pick()), of(pick()));
-    let numbers: Int32Array = pick()
+    let numbers: Int64Array = pick()
         .into_iter()
-        .map(|at| (at > 2).then_some(at as i32 - 8))
+        .map(|at| (at > 2).then_some(at as i64 - 8))
         .collect();
     check(&[Arc::new(first.clone()), Arc::new(second.clone())]);
     check(&[Arc::new(numbers.clone()), Arc::new(second), Arc::new(first)]);
