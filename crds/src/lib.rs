@@ -1,7 +1,7 @@
 //! The contracts of Streamjob: what a user writes (`StreamJobSpec`) and what the cluster reports back.
 //!
 //! One spec type from the user's YAML to the worker. The doc comments here are the reference of the job file:
-//! `kubectl explain` and the README print them.
+//! `kubectl explain` and `docs/job-file.md` print them.
 
 pub mod connection;
 pub mod crd;

@@ -101,10 +101,10 @@ impl<'de> Deserialize<'de> for StartFrom {
                 .map(|start| StartFrom::Timestamp(start.timestamp))
                 .map_err(|error| D::Error::custom(format!("{error}; {expected}"))),
             serde_json::Value::String(word) => Err(D::Error::custom(format!(
-                "`{word}` is no start; {expected}"
+                "`{word}` is not a start; {expected}"
             ))),
             other => Err(D::Error::custom(format!(
-                "`{other}` is no start; {expected}"
+                "`{other}` is not a start; {expected}"
             ))),
         }
     }

@@ -100,8 +100,6 @@ pub trait Accumulator: Send {
     fn save(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, AggregateError>;
     /// Takes back what `save` gave, into empty slots. The columns have the types `state_types` says.
     fn load(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<(), AggregateError>;
-    /// Estimate of the memory in use.
-    fn bytes(&self) -> usize;
 }
 
 /// An empty accumulator for a call.

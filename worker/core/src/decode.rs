@@ -94,6 +94,8 @@ pub struct Malformed {
     pub reason: Reason,
     /// What is wrong with it, for people: lower-case, no full stop.
     pub detail: String,
+    /// How it begins.
+    pub raw: String,
 }
 
 impl Decoder {
@@ -377,6 +379,7 @@ impl Decoder {
                 offset,
                 reason,
                 detail: self.detail(payload, reason),
+                raw: beginning(payload.unwrap_or_default()),
             });
         }
         if let Some(malformed) = &mut self.malformed {
@@ -396,6 +399,14 @@ impl Decoder {
             _ => reason.meaning().to_owned(),
         }
     }
+}
+
+/// As much of an event as fits into a message.
+fn beginning(payload: &[u8]) -> String {
+    const SHOWN: usize = 120;
+    let shown = String::from_utf8_lossy(&payload[..payload.len().min(SHOWN)]);
+    let more = if payload.len() > SHOWN { "…" } else { "" };
+    format!("{}{more}", shown.escape_debug())
 }
 
 /// Why `bytes` are no object, given that none starts at `start`, behind the leading space.

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
-};
+use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::chunk::Chunk;
@@ -128,25 +126,19 @@ fn batch(
     Ok(RecordBatch::try_new_with_options(open, columns, &options)?)
 }
 
-fn nullable(schema: &Schema) -> Schema {
-    Schema::new(
-        schema
-            .fields()
-            .iter()
-            .map(|field| field.as_ref().clone().with_nullable(true))
-            .collect::<Vec<_>>(),
-    )
+/// The schema with nulls allowed everywhere.
+pub(crate) fn nullable(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter();
+    let nullable = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    Schema::new(nullable.collect::<Vec<_>>())
 }
 
 /// Schema of `<step>.failed` for a step that reads `input`: its columns, all nullable, and the reason.
 pub fn failed_schema(input: &Schema) -> Schema {
-    let mut fields: Vec<Field> = input
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true))
-        .collect();
-    fields.push(Field::new("reason", DataType::Utf8, false));
-    Schema::new(fields)
+    let reason = Arc::new(Field::new("reason", DataType::Utf8, false));
+    let nullable = nullable(input);
+    let columns = nullable.fields().iter().cloned().chain([reason]);
+    Schema::new(columns.collect::<Vec<_>>())
 }
 
 /// The rows of `chunk` that failed, each with its reason.
@@ -157,33 +149,6 @@ pub fn failed_rows(chunk: &Chunk, failed: &[(usize, String)]) -> Result<Chunk, E
         failed.iter().map(|(_, reason)| reason),
     )));
     let rows = RecordBatch::try_new(Arc::new(failed_schema(&chunk.rows.schema())), columns)?;
-    Ok(Chunk {
-        rows,
-        deletes: None,
-        ..picked
-    })
-}
-
-/// A row that failed after its group was aggregated: the columns it shares with the input by name, the others null.
-pub fn failed_group_rows(
-    input: &Schema,
-    groups: &Chunk,
-    failed: &[(usize, String)],
-) -> Result<Chunk, ExchangeError> {
-    let picked = pick(groups, failed.iter().map(|(row, _)| *row as u32).collect())?;
-    let schema = Arc::new(failed_schema(input));
-    let mut columns: Vec<_> = input
-        .fields()
-        .iter()
-        .map(|field| match picked.rows.column_by_name(field.name()) {
-            Some(column) if column.data_type() == field.data_type() => column.clone(),
-            _ => new_null_array(field.data_type(), picked.len()),
-        })
-        .collect();
-    columns.push(Arc::new(StringArray::from_iter_values(
-        failed.iter().map(|(_, reason)| reason),
-    )));
-    let rows = RecordBatch::try_new(schema, columns)?;
     Ok(Chunk {
         rows,
         deletes: None,

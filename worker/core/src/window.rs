@@ -31,7 +31,6 @@ mod store;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use smallvec::SmallVec;
 
@@ -85,16 +84,6 @@ pub struct WindowOutput {
     /// Rows that were late or failed, read by somebody or not.
     pub late_count: u64,
     pub failed_count: u64,
-}
-
-/// What a step holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WindowCounters {
-    /// Groups: a key in a window.
-    pub windows: usize,
-    pub keys: usize,
-    /// Estimate of the memory in use.
-    pub bytes: usize,
 }
 
 pub struct WindowStep {
@@ -188,29 +177,6 @@ impl WindowStep {
             pairs: Batch::default(),
             plan,
         })
-    }
-
-    /// Schema of emitted rows.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.emitter.schema
-    }
-
-    pub fn watermark(&self) -> Millis {
-        self.watermark
-    }
-
-    pub fn counters(&self) -> WindowCounters {
-        let (windows, keys) = self.store.counts();
-        let accumulators: usize = self
-            .accumulators
-            .iter()
-            .map(|accumulator| accumulator.bytes())
-            .sum();
-        WindowCounters {
-            windows,
-            keys,
-            bytes: self.store.bytes() + accumulators,
-        }
     }
 
     /// The next rows of the log. W becomes each row's `before` before that row is looked at.

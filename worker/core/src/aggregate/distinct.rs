@@ -277,11 +277,4 @@ impl Function for ApproxDistinct {
     fn load(&self, saved: &Saved<'_>) -> Result<Vec<Sketch>, AggregateError> {
         saved.decoded(Sketch::from_bytes)
     }
-
-    fn heap(&self, group: &Sketch) -> usize {
-        match group {
-            Sketch::Exact(hashes) => hashes.allocation_size(),
-            Sketch::Registers(registers) => registers.len(),
-        }
-    }
 }

@@ -248,10 +248,6 @@ impl Function for Texts {
             }
         })
     }
-
-    fn heap(&self, group: &Text) -> usize {
-        group.as_ref().map_or(0, |text| text.len())
-    }
 }
 
 struct Truths {

@@ -22,10 +22,6 @@ pub trait Function: Send {
     fn save(&self, groups: &[&Self::Group]) -> Result<Vec<ArrayRef>, AggregateError>;
     /// As many groups as were saved.
     fn load(&self, saved: &Saved<'_>) -> Result<Vec<Self::Group>, AggregateError>;
-    /// Memory that a group has outside of itself.
-    fn heap(&self, _: &Self::Group) -> usize {
-        0
-    }
 }
 
 pub struct Grouped<F: Function> {
@@ -93,15 +89,6 @@ impl<F: Function> Accumulator for Grouped<F> {
             self.groups[*slot as usize] = group;
         }
         Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        let heap: usize = self
-            .groups
-            .iter()
-            .map(|group| self.function.heap(group))
-            .sum();
-        heap + self.groups.capacity() * size_of::<F::Group>()
     }
 }
 

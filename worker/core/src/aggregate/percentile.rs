@@ -145,8 +145,4 @@ impl Function for ApproxPercentile {
     fn load(&self, saved: &Saved<'_>) -> Result<Vec<Buckets>, AggregateError> {
         saved.decoded(Buckets::from_bytes)
     }
-
-    fn heap(&self, group: &Buckets) -> usize {
-        group.0.capacity() * size_of::<(i32, u64)>()
-    }
 }

@@ -188,10 +188,6 @@ impl Function for Pick {
         });
         Ok(groups.collect())
     }
-
-    fn heap(&self, group: &Option<Picked>) -> usize {
-        group.as_ref().map_or(0, |picked| picked.value.capacity())
-    }
 }
 
 /// `array_agg`: the first values in log order, at most `limit`.
@@ -316,10 +312,6 @@ impl Function for ArrayAgg {
                 .collect())
         };
         (0..sequences.len()).map(group).collect()
-    }
-
-    fn heap(&self, group: &Values) -> usize {
-        group.iter().map(|(_, bytes)| bytes.len() + 24).sum()
     }
 }
 

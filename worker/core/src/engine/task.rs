@@ -13,7 +13,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use super::routes::{self, slot_of, slots};
 use super::{Event, Layout, TaskId, length};
 use crate::chunk::{Chunk, Millis, W_END};
-use crate::decode::{DecodeError, Decoder};
+use crate::decode::{DecodeError, Decoder, Reason};
 use crate::encode::{KeyEncoder, RowEncoder, RowOp};
 use crate::exchange::{self, ExchangeError, Parcel};
 use crate::key::partition_of;
@@ -32,14 +32,16 @@ const BATCH_BYTES: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(
-        "source `{source_name}`: event at {origin}, partition {partition}, offset {offset} is malformed ({reason}), and `onMalformed: Fail` says to stop; mend the event, or say `onMalformed: SideStream`"
+        "source `{source_name}`: the event at {origin}, partition {partition}, offset {offset} is malformed, {reason}: {detail}: `{raw}`; `onMalformed: Fail` says to stop: mend the event, or say `onMalformed: SideStream`"
     )]
     Malformed {
         source_name: String,
         origin: String,
         partition: u32,
         offset: i64,
-        reason: String,
+        reason: Reason,
+        detail: String,
+        raw: String,
     },
     #[error("step `{step}`: {source}")]
     Window { step: String, source: WindowError },
@@ -229,13 +231,15 @@ impl Task {
         }
         let decoded = source.decoder.finish()?;
         self.counters.malformed += decoded.malformed_count;
-        if let (OnMalformed::Fail, Some(first)) = (source.on_malformed, &decoded.first_malformed) {
+        if let (OnMalformed::Fail, Some(first)) = (source.on_malformed, decoded.first_malformed) {
             return Err(EngineError::Malformed {
                 source_name: source.name.clone(),
                 origin: source.origin.clone(),
                 partition: self.id.partition,
                 offset: first.offset,
-                reason: first.reason.to_string(),
+                reason: first.reason,
+                detail: first.detail,
+                raw: first.raw,
             });
         }
         let malformed = decoded

@@ -315,10 +315,14 @@ fn a_malformed_event_stops_a_job_that_says_so() {
     let mut engine = engine(&fails);
     give_events(&mut engine, events());
     let told = engine.flush().expect_err("it stops").to_string();
-    assert!(
-        told.contains("source `orders`") && told.contains("partition 0, offset 2"),
-        "{told}"
-    );
+    for part in [
+        "source `orders`",
+        "partition 0, offset 2",
+        "InvalidJson",
+        "`nonsense`",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 /// The state of an engine that has half of the events.

@@ -20,7 +20,7 @@ use streamjob_crds::Step;
 
 use super::demand::{Demand, call_columns};
 use super::hash::state_hash;
-use super::planner::{Resolved, failed_schema};
+use super::planner::Resolved;
 use super::sinks::ResolvedSink;
 use super::steps::{ResolvedStep, StepKind, WindowStep, field, schema_of};
 use super::{
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::decode;
 use crate::expr::{Compiled, Item};
+use crate::stateless::failed_schema;
 
 /// The parts of a plan that streams make up.
 pub(super) struct Layout {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
 use streamjob_crds::{Step, StreamJobSpec};
 
 use super::JobPlan;
@@ -17,6 +16,7 @@ use super::steps::{self, ResolvedStep};
 use super::stream::Stream;
 use crate::decode;
 use crate::problem::Problem;
+use crate::stateless::failed_schema;
 
 /// Slots that a job may have: each is a transactional producer.
 const MOST_SLOTS: u32 = 1024;
@@ -282,19 +282,6 @@ impl<'a> Streams<'a> {
         }
         Some(stream)
     }
-}
-
-/// The columns of `<step>.failed`: the input's, which may all be null, and why the row failed.
-pub(super) fn failed_schema(input: &Schema) -> Schema {
-    let columns = input
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true));
-    Schema::new(
-        columns
-            .chain([Field::new("reason", DataType::Utf8, false)])
-            .collect::<Vec<_>>(),
-    )
 }
 
 /// Numbers out of bounds.

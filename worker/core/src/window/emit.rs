@@ -33,7 +33,7 @@ use crate::chunk::{Chunk, Millis};
 use crate::expr::evaluate_each;
 use crate::key::GroupKeys;
 use crate::plan::WindowPlan;
-use crate::stateless::failed_schema;
+use crate::stateless::{failed_schema, nullable};
 
 /// Something to put out.
 #[derive(Debug)]
@@ -462,16 +462,6 @@ fn plain(
         before: rows().map(|(_, queued)| queued.before).collect(),
         deletes: None,
     })
-}
-
-fn nullable(schema: &Schema) -> Schema {
-    Schema::new(
-        schema
-            .fields()
-            .iter()
-            .map(|field| field.as_ref().clone().with_nullable(true))
-            .collect::<Vec<_>>(),
-    )
 }
 
 /// Group columns and window bounds as they are in `aggregated`, then the items as `having` names them.

@@ -312,36 +312,6 @@ impl Store {
             same.count()
         })
     }
-
-    /// Estimate of the memory in use, accumulators aside.
-    pub fn bytes(&self) -> usize {
-        let names: usize = self
-            .names
-            .iter()
-            .map(|name| if name.spilled() { name.len() } else { 0 })
-            .sum();
-        let windows: usize = self.windows.iter().map(spilled).sum();
-        let rows: usize = self
-            .groups
-            .iter()
-            .flat_map(|group| &group.emitted)
-            .map(|row| row.len())
-            .sum();
-        names
-            + windows
-            + rows
-            + self.keys.capacity() * (size_of::<Key>() + size_of::<Name>() + size_of::<HeldList>())
-            + self.groups.capacity() * (size_of::<Group>() + size_of::<(Slot, u32)>())
-            + self.table.allocation_size()
-    }
-}
-
-fn spilled(windows: &HeldList) -> usize {
-    if windows.spilled() {
-        windows.capacity() * size_of::<Held>()
-    } else {
-        0
-    }
 }
 
 /// Eight bytes of a key from `from` on, as a number that compares as they do; a shorter key compares as if zeros followed.

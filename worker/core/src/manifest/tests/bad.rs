@@ -355,7 +355,7 @@ job.yaml:8:7: spec.sources[0].columns: the list is empty, it needs at least one 
         "file: {path: \"in/*.ndjson\"}",
         "kafka: {connection: main, topic: clicks, startFrom: newest}",
         r#"
-job.yaml:7:59: spec.sources[0].kafka.startFrom: `newest` is no start
+job.yaml:7:59: spec.sources[0].kafka.startFrom: `newest` is not a start
   |       kafka: {connection: main, topic: clicks, startFrom: newest}
   |                                                           ^^^^^^
   hint: expected `Earliest`, `Latest` or `{timestamp: <RFC 3339>}`
