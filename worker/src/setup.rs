@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use streamjob_core::commit::Fact;
 use streamjob_core::commit::record::{JobFacts, TopicFacts};
 use streamjob_core::engine::{Layout, TaskId};
-use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, SourcePlan};
+use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, SourcePlan, slots};
 use streamjob_crds::KafkaSink;
 
 use crate::cli::args::RunArgs;
@@ -30,7 +30,6 @@ use crate::topics::{Admin, NewTopic};
 
 /// How long servers may take to answer at the start.
 const CONNECT: Duration = Duration::from_secs(15);
-const MOST_DEFAULT_SLOTS: u32 = 64;
 
 /// Who we are.
 pub struct Names {
@@ -176,10 +175,7 @@ impl Setup {
             origins.push(resolving.source(source, noted.as_ref())?);
         }
         let first = origins.first().map_or(1, |origin| origin.partitions(1));
-        let slots = plan
-            .spec
-            .max_parallelism
-            .unwrap_or(first.clamp(1, MOST_DEFAULT_SLOTS));
+        let slots = slots(plan, Some(&[first])).unwrap_or(1);
         let (journal, exchange_topics) = resolving.journal(opened, slots)?;
         for index in 0..plan.exchanges.len() {
             origins.push(resolving.exchange(&journal, exchange_topics.get(&index))?);

@@ -19,9 +19,9 @@ pub struct JournalRecord {
     pub incarnation: String,
     /// The last committed epoch, this one included; 0 before the first.
     pub epoch: u64,
-    /// Next position to read, by input (`InputId`'s text).
+    /// Next position to read, by input (`<source or step>/<partition>`).
     pub positions: BTreeMap<String, i64>,
-    /// Watermark at the end of the epoch, by task (`<stage>/<partition>`).
+    /// Watermark at the end of the epoch, by task, under the name of its input.
     pub watermarks: BTreeMap<String, i64>,
     /// Watermarks that moved without data in this epoch, by task: applied at its end, before late updates are flushed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -72,14 +72,6 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Of the process: 78 taken over, 70 refused to go on.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            StopReason::TakenOver { .. } => 78,
-            _ => 70,
-        }
-    }
-
     /// What a user may do, and what it costs.
     pub fn hint(&self) -> &'static str {
         match self {

@@ -409,7 +409,7 @@ fn sink_text(text: &mut String, plan: &JobPlan, sink: &SinkPlan) {
         SinkKind::File(file) => (
             format!("file `{}`", file.path),
             if exactly {
-                "exactly-once: its committed length is in the journal"
+                "exactly-once: a file beside it notes which epochs it has"
             } else {
                 "at-least-once"
             },

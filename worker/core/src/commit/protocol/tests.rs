@@ -154,7 +154,6 @@ fn a_higher_term_in_the_journal_stops_a_start() {
     assert_eq!(stop(Term::Given(2), vec![journal(records.clone())]), taken);
     let late = vec![journal(past()), Fact::ProducerReady, journal(records)];
     assert_eq!(stop(Term::Given(2), late), taken);
-    assert_eq!(taken.exit_code(), 78);
 }
 
 #[test]
@@ -174,7 +173,6 @@ fn our_term_with_another_owner_is_refused_if_the_term_was_given() {
             term: 2
         }
     );
-    assert_eq!(reason.exit_code(), 70);
     assert!(reason.hint().contains("--term"));
     let raced = vec![journal(past()), Fact::ProducerReady, journal(records)];
     let reason = stop(Term::AfterLast, raced);
@@ -269,7 +267,6 @@ fn inputs_that_changed_are_refused_by_name() {
     ));
     for reason in [recreated, grown, renamed, gone, more_slots] {
         assert!(reason.hint().contains("--fresh"), "{reason}");
-        assert_eq!(reason.exit_code(), 70);
     }
 }
 
