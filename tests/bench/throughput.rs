@@ -70,7 +70,11 @@ fn measure(events: u64, partitions: usize) -> Result<Figures> {
     let (topic, sink) = (format!("{name}-events"), format!("{name}-rows"));
     cluster.create(&topic, partitions)?;
     cluster.create(&sink, 4)?;
-    fill(&cluster, &topic, events, partitions)?;
+    let clicks = Clicks {
+        amounts: Amounts::Cents,
+        ..Clicks::default()
+    };
+    clicks.fill(&cluster, &topic, partitions, events)?;
     let job = scratch.write("job.yaml", manifest(&name, cluster.bootstrap(), partitions));
     let children = children_cpu();
     let start = Instant::now();
@@ -95,26 +99,6 @@ fn measure(events: u64, partitions: usize) -> Result<Figures> {
         cpu,
         peak_rss,
     })
-}
-
-fn fill(cluster: &Cluster, topic: &str, events: u64, partitions: usize) -> Result<()> {
-    let clicks = Clicks {
-        amounts: Amounts::Cents,
-        ..Clicks::default()
-    };
-    let writer = cluster.writer()?;
-    let mut buffer = Vec::new();
-    for number in 0..events {
-        let click = clicks.click(number);
-        click.render(&mut buffer);
-        writer.send(
-            topic,
-            click.partition(partitions) as i32,
-            Some(click.key().as_bytes()),
-            Some(&buffer),
-        )?;
-    }
-    writer.flush()
 }
 
 fn manifest(name: &str, bootstrap: &str, partitions: usize) -> String {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::Value;
-use streamjob_core::engine::{Event, Layout, SlotEngine, TaskId};
+use streamjob_core::engine::{Layout, TaskId};
 use streamjob_core::output::{EpochOutput, Target};
 use streamjob_core::plan::JobPlan;
-use streamjob_core::{manifest, plan};
 use streamjob_tests::compare::difference_within;
 use streamjob_tests::oracle::{Emission, Entry, Reason, Row, TaskOutcome, last_rows, run};
 use streamjob_tests::workload::nasty::{Case, case};
+
+use crate::slot::{Slot, Step, planned, source, steps};
 
 /// Sums of floating-point numbers in another order.
 const TOLERANCE: f64 = 1e-9;
@@ -50,64 +51,49 @@ fn check(seed: u64) {
     }
 }
 
-fn planned(text: &str) -> Arc<JobPlan> {
-    let job = manifest::load(text)
-        .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
-        .job;
-    let plan = plan::plan("nasty", "tests", &job.spec);
-    Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}\n{text}")))
-}
-
 /// What went to each sink: rows, late rows, malformed events.
 #[derive(Default)]
 struct Found {
     sinks: [Vec<Row>; 3],
 }
 
-struct Run<'p> {
-    plan: &'p Arc<JobPlan>,
-    layout: Arc<Layout>,
-    engine: SlotEngine,
+struct Run {
+    slot: Slot,
     found: Found,
 }
 
-impl<'p> Run<'p> {
-    fn new(plan: &'p Arc<JobPlan>, partitions: usize) -> Self {
-        let layout = Arc::new(Layout {
+impl Run {
+    fn new(plan: &Arc<JobPlan>, partitions: usize) -> Self {
+        let layout = Layout {
             slots: 1,
             tasks: vec![partitions as u32; plan.stages.len()],
             sink_partitions: vec![1; plan.sinks.len()],
             exchange_in_process: true,
-        });
-        let engine = engine(plan, &layout);
+        };
         Run {
-            plan,
-            layout,
-            engine,
+            slot: Slot::new(plan, layout),
             found: Found::default(),
         }
     }
 
-    /// Partitions advance at random speeds; epochs end at random rows, and where a watermark moves without data.
+    /// Epochs end at random rows, and where a watermark moves without data.
     fn run(mut self, log: &[Vec<Entry>], random: &mut Rng, restore: bool) -> Found {
-        let total: usize = log.iter().map(Vec::len).sum();
-        let restore_at = restore.then(|| random.usize(0..=total));
-        let mut at = vec![0; log.len()];
+        let lengths: Vec<usize> = log.iter().map(Vec::len).collect();
         let mut offsets = vec![0; log.len()];
-        for step in 0..=total {
-            if restore_at == Some(step) {
-                self.restore();
-            }
-            let open: Vec<usize> = (0..log.len()).filter(|p| at[*p] < log[*p].len()).collect();
-            let Some(partition) = random.choice(open) else {
-                break;
-            };
-            let entry = &log[partition][at[partition]];
-            self.entry(partition, offsets[partition], entry);
-            at[partition] += 1;
-            offsets[partition] += i64::from(matches!(entry, Entry::Event { .. }));
-            if random.u8(0..6) == 0 {
-                self.close(&BTreeMap::new(), &[]);
+        for step in steps(&lengths, random, restore) {
+            match step {
+                Step::Restore => {
+                    self.close(&BTreeMap::new(), &[]);
+                    self.slot.restore();
+                }
+                Step::Entry { partition, at } => {
+                    let entry = &log[partition][at];
+                    self.entry(partition, offsets[partition], entry);
+                    offsets[partition] += i64::from(matches!(entry, Entry::Event { .. }));
+                    if random.u8(0..6) == 0 {
+                        self.close(&BTreeMap::new(), &[]);
+                    }
+                }
             }
         }
         let ends: Vec<TaskId> = (0..log.len()).map(source).collect();
@@ -116,56 +102,25 @@ impl<'p> Run<'p> {
     }
 
     fn entry(&mut self, partition: usize, offset: i64, entry: &Entry) {
-        let task = source(partition);
         match entry {
-            Entry::Idle(watermark) => self.close(&BTreeMap::from([(task, *watermark)]), &[]),
+            Entry::Idle(watermark) => {
+                self.close(&BTreeMap::from([(source(partition), *watermark)]), &[]);
+            }
             Entry::Event {
                 payload,
                 kafka_timestamp,
             } => {
-                let handle = self.engine.handle(task).expect("a task of this layout");
-                let event = Event {
-                    payload: payload.as_deref(),
-                    offset,
-                    next: offset + 1,
-                    timestamp: *kafka_timestamp,
-                };
-                self.engine.event(handle, event).expect("an event is taken");
+                let payload = payload.as_deref();
+                self.slot
+                    .event(partition, offset, payload, *kafka_timestamp);
             }
         }
     }
 
     fn close(&mut self, advances: &BTreeMap<TaskId, i64>, ends: &[TaskId]) {
-        let closed = self
-            .engine
-            .close(advances, ends, false)
-            .expect("an epoch closes");
-        self.found.take(&closed.output);
+        let output = self.slot.close(advances, ends, false);
+        self.found.take(&output);
     }
-
-    /// What a crash after a checkpoint does.
-    fn restore(&mut self) {
-        self.close(&BTreeMap::new(), &[]);
-        let parts: BTreeMap<String, Vec<u8>> = self
-            .engine
-            .save()
-            .expect("state is saved")
-            .into_iter()
-            .collect();
-        self.engine = engine(self.plan, &self.layout);
-        self.engine.load(&parts).expect("state is loaded");
-    }
-}
-
-fn source(partition: usize) -> TaskId {
-    TaskId {
-        stage: 0,
-        partition: partition as u32,
-    }
-}
-
-fn engine(plan: &Arc<JobPlan>, layout: &Arc<Layout>) -> SlotEngine {
-    SlotEngine::new(plan.clone(), layout.clone(), &layout.all_tasks()).expect("an engine")
 }
 
 impl Found {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use streamjob_core::engine::{Event, Layout, SlotEngine, TaskId};
-use streamjob_core::output::{EpochOutput, Target};
+use streamjob_core::engine::{Layout, TaskId};
+use streamjob_core::output::Target;
 use streamjob_core::plan::JobPlan;
-use streamjob_core::{manifest, plan};
 use streamjob_tests::compare::difference_within;
 use streamjob_tests::oracle::{
     Aggregate, Column, Function, Job, Kind, Oracle, Row, Window, WindowStep, last_rows,
 };
+
+use crate::slot::{Slot, Step, planned, source, steps};
 
 const SEEDS: std::ops::Range<u64> = 0..2_000;
 /// Within a partition; the job allows for it, so no row is late.
@@ -103,14 +104,6 @@ fn manifest(window: &Value) -> String {
     format!("{job:#}")
 }
 
-fn planned(text: &str) -> Arc<JobPlan> {
-    let job = manifest::load(text)
-        .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
-        .job;
-    let plan = plan::plan("rekeyed", "tests", &job.spec);
-    Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}\n{text}")))
-}
-
 /// Partitions, some of them empty, that lie far from each other in time.
 fn log(random: &mut Rng) -> Vec<Vec<Vec<u8>>> {
     (0..random.usize(1..=4))
@@ -173,46 +166,41 @@ fn expected(window: Window, log: &[Vec<Vec<u8>>]) -> Vec<Row> {
     last_rows(&job, &oracle.into_outcome())
 }
 
-/// All tasks in one process; three behind the exchange.
 struct Run {
-    plan: Arc<JobPlan>,
-    layout: Arc<Layout>,
-    engine: SlotEngine,
+    slot: Slot,
     rows: Vec<Row>,
 }
 
 impl Run {
+    /// Three tasks behind the exchange.
     fn new(plan: &Arc<JobPlan>, partitions: usize) -> Self {
-        let layout = Arc::new(Layout {
+        let layout = Layout {
             slots: 3,
             tasks: vec![partitions as u32, 3],
             sink_partitions: vec![1],
             exchange_in_process: true,
-        });
+        };
         Run {
-            plan: plan.clone(),
-            engine: engine(plan, &layout),
-            layout,
+            slot: Slot::new(plan, layout),
             rows: Vec::new(),
         }
     }
 
     fn run(mut self, log: &[Vec<Vec<u8>>], random: &mut Rng, restore: bool) -> Vec<Row> {
-        let total: usize = log.iter().map(Vec::len).sum();
-        let restore_at = restore.then(|| random.usize(0..=total));
-        let mut at = vec![0; log.len()];
-        for step in 0..=total {
-            if restore_at == Some(step) {
-                self.restore();
-            }
-            let open: Vec<usize> = (0..log.len()).filter(|p| at[*p] < log[*p].len()).collect();
-            let Some(partition) = random.choice(open) else {
-                break;
-            };
-            self.event(partition, at[partition], &log[partition][at[partition]]);
-            at[partition] += 1;
-            if random.u8(0..8) == 0 {
-                self.close(&[], random.bool());
+        let lengths: Vec<usize> = log.iter().map(Vec::len).collect();
+        for step in steps(&lengths, random, restore) {
+            match step {
+                Step::Restore => {
+                    self.close(&[], true);
+                    self.slot.restore();
+                }
+                Step::Entry { partition, at } => {
+                    let payload = Some(log[partition][at].as_slice());
+                    self.slot.event(partition, at as i64, payload, None);
+                    if random.u8(0..8) == 0 {
+                        self.close(&[], random.bool());
+                    }
+                }
             }
         }
         let ends: Vec<TaskId> = (0..log.len()).map(source).collect();
@@ -220,23 +208,8 @@ impl Run {
         self.rows
     }
 
-    fn event(&mut self, partition: usize, offset: usize, payload: &[u8]) {
-        let handle = self.engine.handle(source(partition)).expect("a task");
-        let event = Event {
-            payload: Some(payload),
-            offset: offset as i64,
-            next: offset as i64 + 1,
-            timestamp: None,
-        };
-        self.engine.event(handle, event).expect("an event is taken");
-    }
-
     fn close(&mut self, ends: &[TaskId], punctuate: bool) {
-        let closed = self.engine.close(&BTreeMap::new(), ends, punctuate);
-        self.take(&closed.expect("an epoch closes").output);
-    }
-
-    fn take(&mut self, output: &EpochOutput) {
+        let output = self.slot.close(&BTreeMap::new(), ends, punctuate);
         for target in &output.targets {
             assert_eq!(target.target, Target::Sink(0), "the exchange is in process");
             for row in &target.rows {
@@ -246,24 +219,4 @@ impl Run {
             }
         }
     }
-
-    /// What a crash after a checkpoint does.
-    fn restore(&mut self) {
-        self.close(&[], true);
-        let parts = self.engine.save().expect("state is saved");
-        self.engine = engine(&self.plan, &self.layout);
-        let parts = parts.into_iter().collect();
-        self.engine.load(&parts).expect("state is loaded");
-    }
-}
-
-fn source(partition: usize) -> TaskId {
-    TaskId {
-        stage: 0,
-        partition: partition as u32,
-    }
-}
-
-fn engine(plan: &Arc<JobPlan>, layout: &Arc<Layout>) -> SlotEngine {
-    SlotEngine::new(plan.clone(), layout.clone(), &layout.all_tasks()).expect("an engine")
 }

@@ -3,3 +3,4 @@
 mod engine;
 mod exchange;
 mod partitioner;
+mod slot;

@@ -94,6 +94,7 @@ fn kafka_rows(
         sink: sink.clone(),
         bounded: true,
         slots: partitions,
+        group: "user_id",
         s3: None,
         more_sinks: String::new(),
         security: String::new(),

@@ -67,6 +67,8 @@ pub struct Manifest {
     /// Ends with the input that there is at the first start.
     pub bounded: bool,
     pub slots: usize,
+    /// The column that rows are grouped by; the source's key is `user_id`.
+    pub group: &'static str,
     /// Address of an S3 server for checkpoints, every second.
     pub s3: Option<String>,
     /// More sinks, as YAML list items.
@@ -83,6 +85,7 @@ impl Manifest {
             topic,
             sink,
             slots,
+            group,
             more_sinks,
             security,
             ..
@@ -125,11 +128,11 @@ spec:
   steps:
     - name: spend
       from: events
-      groupBy: [user_id]
+      groupBy: [{group}]
       window: {{tumbling: {{size: 10s}}}}
       aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
   sinks:
-    - {{name: rows, from: spend, kafka: {{connection: main, topic: {sink}, key: [user_id]}}}}
+    - {{name: rows, from: spend, kafka: {{connection: main, topic: {sink}, key: [{group}]}}}}
 {more_sinks}  checkpoint: {{interval: 1s{storage}}}
 ",
             columns = Clicks::columns_yaml(),
@@ -206,6 +209,7 @@ impl Story {
             sink,
             bounded: false,
             slots: setup.partitions,
+            group: "user_id",
             s3: setup.s3,
             more_sinks: String::new(),
             security: String::new(),

@@ -60,6 +60,7 @@ fn manifest(kafka: &Kafka, mechanism: &str, sink: &str, key: &str) -> String {
         sink: sink.into(),
         bounded: true,
         slots: 2,
+        group: "user_id",
         s3: None,
         more_sinks: String::new(),
         security: format!(

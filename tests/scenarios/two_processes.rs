@@ -16,7 +16,7 @@ use streamjob_tests::worker::{PATIENCE, Worker, exit};
 use streamjob_tests::workload::Clicks;
 use streamjob_tests::workload::clicks::MAX_DISORDER_MS;
 
-use crate::support::{by_form, click_step};
+use crate::support::{Manifest, by_form, click_step};
 
 #[test]
 fn an_idle_partition_follows_the_slowest_one_of_another_process() -> Result {
@@ -119,9 +119,21 @@ fn rows_are_re_keyed_between_two_workers_that_are_killed() -> Result {
         ..Clicks::default()
     };
     eprintln!("rekeyed: seed {} of the workload", clicks.seed);
-    fill(&cluster, &topic, &clicks, events)?;
+    clicks.fill(&cluster, &topic, 4, events)?;
 
-    let job = scratch.write("job.yaml", page_job(&name, cluster.bootstrap()));
+    let manifest = Manifest {
+        name: name.clone(),
+        bootstrap: cluster.bootstrap().into(),
+        topic,
+        sink: sink.clone(),
+        bounded: true,
+        slots: 4,
+        group: "page",
+        s3: None,
+        more_sinks: String::new(),
+        security: String::new(),
+    };
+    let job = scratch.write("job.yaml", manifest.yaml());
     let start = |slots| Worker::run(scratch.path(), &job, &["--uid", &name, "--slots", slots]);
     let shares = ["0,2", "1,3"];
     let mut workers = [start(shares[0])?, start(shares[1])?];
@@ -129,10 +141,13 @@ fn rows_are_re_keyed_between_two_workers_that_are_killed() -> Result {
         // Not a wait for a condition: the moment of death is meant to be any.
         thread::sleep(Duration::from_millis(fastrand::u64(100..1_500)));
         let victim = kill % 2;
-        if workers[victim].ended().is_none() {
-            workers[victim].kill9();
-            workers[victim] = start(shares[victim])?;
+        if workers[victim].ended().is_some() {
+            // Faster than its death: then it must have ended well.
+            workers[victim].expect_exit(exit::DONE)?;
+            continue;
         }
+        workers[victim].kill9();
+        workers[victim] = start(shares[victim])?;
     }
     for worker in &workers {
         worker.expect_exit(exit::DONE)?;
@@ -140,16 +155,6 @@ fn rows_are_re_keyed_between_two_workers_that_are_killed() -> Result {
     let rows = cluster.rows(&sink)?;
     assert_same_rows(&expected(&clicks, events), &rows, &["page", "window_start"]);
     Ok(())
-}
-
-fn fill(cluster: &Cluster, topic: &str, clicks: &Clicks, events: u64) -> anyhow::Result<()> {
-    let writer = cluster.writer()?;
-    let mut buffer = Vec::new();
-    for click in (0..events).map(|number| clicks.click(number)) {
-        click.render(&mut buffer);
-        writer.send(topic, click.partition(4) as i32, None, Some(&buffer))?;
-    }
-    writer.flush()
 }
 
 /// Each page's rows over all partitions. Nothing is late: the exchange carries the watermarks of the rows' own partitions.
@@ -169,34 +174,4 @@ fn expected(clicks: &Clicks, events: u64) -> Vec<Row> {
     let outcome = oracle.into_outcome();
     assert!(outcome[0].late.is_empty());
     last_rows(&job, &outcome)
-}
-
-fn page_job(name: &str, bootstrap: &str) -> String {
-    format!(
-        "\
-apiVersion: streamjob.dev/v1alpha1
-kind: StreamJob
-metadata: {{name: pages, namespace: tests}}
-spec:
-  maxParallelism: 4
-  connections:
-    - {{name: main, kafka: {{bootstrapServers: [\"{bootstrap}\"]}}}}
-  sources:
-    - name: events
-      kafka: {{connection: main, topic: {name}-events, until: Latest}}
-      columns:
-{columns}      key: [user_id]
-      eventTime: {{column: ts, maxOutOfOrderness: {MAX_DISORDER_MS}ms}}
-  steps:
-    - name: spend
-      from: events
-      groupBy: [page]
-      window: {{tumbling: {{size: 10s}}}}
-      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
-  sinks:
-    - {{name: rows, from: spend, kafka: {{connection: main, topic: {name}-rows, key: [page]}}}}
-  checkpoint: {{interval: 1s}}
-",
-        columns = Clicks::columns_yaml()
-    )
 }

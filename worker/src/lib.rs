@@ -21,4 +21,5 @@ pub mod signals;
 pub mod sink;
 pub mod source;
 pub mod status;
+pub mod ticker;
 pub mod topics;

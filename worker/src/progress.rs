@@ -2,14 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use streamjob_core::chunk::Millis;
 
 use crate::http::now;
 use crate::status::{Board, JobStatus};
+use crate::ticker::Ticker;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks from one log line to the next.
@@ -61,39 +60,32 @@ impl Show {
 /// Measures the board's rates each second and shows how the job is; until dropped.
 #[derive(Debug)]
 pub struct Progress {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    show: Show,
+    ticker: Option<Ticker>,
 }
 
 impl Progress {
     pub fn start(board: Arc<Board>, show: Show) -> io::Result<Self> {
-        let (stop, stopped) = bounded::<()>(1);
-        let thread = std::thread::Builder::new()
-            .name("progress".to_owned())
-            .spawn(move || {
-                board.measure(Instant::now());
-                let mut ticks = 0u64;
-                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
-                    ticks += 1;
-                    board.measure(Instant::now());
-                    tell(&board.status(now()), show, ticks);
-                }
-                if show == Show::Line {
-                    draw(String::new());
-                }
-            })?;
+        board.measure(Instant::now());
+        let mut ticks = 0u64;
+        let ticker = Ticker::start("progress", TICK, move || {
+            ticks += 1;
+            board.measure(Instant::now());
+            tell(&board.status(now()), show, ticks);
+        })?;
         Ok(Progress {
-            stop: Some(stop),
-            thread: Some(thread),
+            show,
+            ticker: Some(ticker),
         })
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // Nothing draws the line again once it is gone.
+        self.ticker = None;
+        if self.show == Show::Line {
+            draw(String::new());
         }
     }
 }

@@ -26,8 +26,7 @@ use crate::http::Server;
 use crate::journal::file::FileJournal;
 use crate::metrics::Metrics;
 use crate::names;
-use crate::peers::Peers;
-use crate::peers::journals::Journals;
+use crate::peers::{Peers, journals};
 use crate::progress::{Progress, Show};
 use crate::report::SlotReport;
 use crate::secrets::Secrets;
@@ -36,6 +35,7 @@ use crate::sink::ExternalSink;
 use crate::sink::file::{Existing, FileSink};
 use crate::sink::stdout::StdoutSink;
 use crate::status::{Board, JobIdentity};
+use crate::ticker::Ticker;
 
 /// Runs the job until its end or a signal.
 pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
@@ -170,11 +170,7 @@ impl Starter<'_> {
     }
 
     /// Slots of other processes tell idle tasks here how far they are.
-    fn follow_others(
-        &self,
-        slots: &[u32],
-        peers: &Arc<Peers>,
-    ) -> Result<Option<Journals>, Failure> {
+    fn follow_others(&self, slots: &[u32], peers: &Arc<Peers>) -> Result<Option<Ticker>, Failure> {
         let layout = &self.setup.layout;
         let elsewhere: Vec<u32> = (0..layout.slots)
             .filter(|slot| !slots.contains(slot))
@@ -194,7 +190,7 @@ impl Starter<'_> {
             .into_iter()
             .map(|task| (input_name(&self.job.plan, task), task))
             .collect();
-        Journals::follow(peers.clone(), journal.clone(), here, elsewhere, names)
+        journals::follow(peers.clone(), journal.clone(), here, elsewhere, names)
             .map(Some)
             .map_err(refused)
     }

@@ -7,6 +7,7 @@ use std::io::Write as _;
 
 use super::murmur2;
 use crate::oracle::{Column, Job, Kind, WindowStep};
+use crate::topic::Cluster;
 
 const BASE: i64 = 1_700_000_000_000;
 const KINDS: [&str; 3] = ["click", "view", "purchase"];
@@ -84,6 +85,28 @@ impl Clicks {
             amount,
             page: random.u64(0..1_000),
         }
+    }
+
+    /// Puts the first events into a topic, keyed by user.
+    pub fn fill(
+        &self,
+        cluster: &Cluster,
+        topic: &str,
+        partitions: usize,
+        events: u64,
+    ) -> anyhow::Result<()> {
+        let writer = cluster.writer()?;
+        let mut buffer = Vec::new();
+        for click in (0..events).map(|number| self.click(number)) {
+            click.render(&mut buffer);
+            writer.send(
+                topic,
+                i32::try_from(click.partition(partitions))?,
+                Some(click.key().as_bytes()),
+                Some(&buffer),
+            )?;
+        }
+        writer.flush()
     }
 
     /// `JOB.yaml`'s source columns for these events, indented to stand under `columns:`.

@@ -16,8 +16,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -28,6 +27,7 @@ use streamjob_core::commit::record::TopicFacts;
 use super::{Budget, Input, Row, SourceError};
 use crate::connect::client::{Client, Code, KafkaError, PartitionList, Queue, Watch, text};
 use crate::connect::{ConnectError, Kafka};
+use crate::ticker::Ticker;
 use crate::topics::{Admin, At, Topic};
 
 /// Records taken off a queue at once.
@@ -88,9 +88,7 @@ pub enum KafkaSourceError {
 /// The consumer of a connection. Inputs keep it alive.
 pub struct KafkaReader {
     shared: Arc<Shared>,
-    /// Dropped to end the housekeeper.
-    stop: Option<mpsc::Sender<()>>,
-    housekeeper: Option<JoinHandle<()>>,
+    housekeeper: Option<Ticker>,
 }
 
 /// What to read, from where to where.
@@ -130,27 +128,21 @@ impl KafkaReader {
             ends: Mutex::default(),
             committed: Mutex::default(),
         });
-        let (stop, stopped) = mpsc::channel();
         let keeper = shared.clone();
-        let housekeeper = std::thread::Builder::new()
-            .name(format!("kafka-{}", kafka.name))
-            .spawn(move || {
-                for round in 1.. {
-                    if stopped.recv_timeout(HOUSEKEEPING) != Err(mpsc::RecvTimeoutError::Timeout) {
-                        break;
-                    }
-                    keeper.keep_house(round);
-                }
-            })
-            .map_err(|error| {
-                kafka.settings_error(KafkaError::new(
-                    Code::CriticalSystemResource,
-                    error.to_string(),
-                ))
-            })?;
+        let mut round = 0;
+        let name = format!("kafka-{}", kafka.name);
+        let housekeeper = Ticker::start(name, HOUSEKEEPING, move || {
+            round += 1;
+            keeper.keep_house(round);
+        })
+        .map_err(|error| {
+            kafka.settings_error(KafkaError::new(
+                Code::CriticalSystemResource,
+                error.to_string(),
+            ))
+        })?;
         Ok(KafkaReader {
             shared,
-            stop: Some(stop),
             housekeeper: Some(housekeeper),
         })
     }
@@ -209,12 +201,8 @@ impl KafkaReader {
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(housekeeper) = self.housekeeper.take()
-            && housekeeper.join().is_err()
-        {
-            tracing::error!("the thread that looks after a Kafka consumer had panicked");
-        }
+        // Commits nothing behind our back from here on.
+        self.housekeeper = None;
         self.shared.commit_offsets();
     }
 }
