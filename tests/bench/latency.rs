@@ -31,14 +31,14 @@ pub fn print() -> Result<()> {
     // Nobody knows when a filter job is up but by its output.
     let start = Instant::now();
     let mut reader = cluster.reader("latency-out")?;
-    let writer = cluster.writer_without_linger()?;
+    let writer = cluster.prompt_writer()?;
     let feeder = thread::spawn(move || -> Result<()> {
         let total = RATE * (WARM_UP + MEASURED).as_secs();
         for number in 0..total {
             let due = Duration::from_secs_f64(number as f64 / RATE as f64);
             while start.elapsed() < due {
                 writer.poll();
-                thread::sleep(Duration::from_micros(200));
+                thread::sleep(Duration::from_millis(1));
             }
             let sent = start.elapsed().as_micros();
             let event = format!(

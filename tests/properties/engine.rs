@@ -69,6 +69,7 @@ impl Run {
             tasks: vec![partitions as u32; plan.stages.len()],
             sink_partitions: vec![1; plan.sinks.len()],
             exchange_in_process: true,
+            files: BTreeMap::new(),
         };
         Run {
             slot: Slot::new(plan, layout),

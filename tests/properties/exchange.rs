@@ -179,6 +179,7 @@ impl Run {
             tasks: vec![partitions as u32, 3],
             sink_partitions: vec![1],
             exchange_in_process: true,
+            files: BTreeMap::new(),
         };
         Run {
             slot: Slot::new(plan, layout),

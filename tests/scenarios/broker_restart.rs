@@ -1,6 +1,5 @@
 //! Brokers die under a running job, which goes on when they are back.
 
-use std::thread;
 use std::time::Duration;
 
 use streamjob_tests::failure::Result;
@@ -22,7 +21,8 @@ fn the_only_broker_is_killed_and_comes_back() -> Result {
     let worker = story.worker(None)?;
     story.await_progress()?;
     kafka.kill9(0);
-    thread::sleep(Duration::from_secs(2));
+    // Not before the worker has noticed.
+    worker.expect_said("kafka: ")?;
     kafka.restart(0)?;
     story.await_progress()?;
     story.finish(vec![worker])
@@ -54,7 +54,7 @@ fn one_of_three_brokers_at_a_time_dies_freezes_or_leaves() -> Result {
             }
             1 => {
                 kafka.freeze(node);
-                thread::sleep(Duration::from_secs(8));
+                story.await_commits()?;
                 kafka.thaw(node);
             }
             _ => {

@@ -24,48 +24,33 @@ fn nothing_happens() -> Result {
 
 #[test]
 fn one_worker_is_killed_again_and_again() -> Result {
-    let kills = by_form(8, 25);
-    let mut setup = Setup::new(
-        "killed",
-        Kafka::shared().bootstrap(),
-        by_form(200_000, 2_500_000),
-        life() * kills,
-    );
-    let s3 = S3::start()?;
-    setup.s3 = Some(s3.endpoint());
-    let story = Story::begin(setup)?;
-    for _ in 0..kills {
-        let worker = story.worker(None)?;
-        live_and_die(worker);
-    }
-    let worker = story.worker(None)?;
-    story.finish(vec![worker])
+    killed_in_turn("killed", by_form(8, 25), &[None])
 }
 
 #[test]
 fn two_workers_share_the_slots_and_are_killed_in_turn() -> Result {
-    let kills = by_form(8, 30);
-    let mut setup = Setup::new(
-        "shared",
-        Kafka::shared().bootstrap(),
-        by_form(200_000, 2_500_000),
-        life() * kills,
-    );
+    killed_in_turn("shared", by_form(8, 30), &[Some("0,2"), Some("1,3")])
+}
+
+/// A worker for each share of the slots, and `kills` deaths.
+fn killed_in_turn(name: &'static str, kills: u32, shares: &[Option<&str>]) -> Result {
     let s3 = S3::start()?;
+    let events = by_form(200_000, 2_500_000);
+    let mut setup = Setup::new(name, Kafka::shared().bootstrap(), events, life() * kills);
     setup.s3 = Some(s3.endpoint());
     let story = Story::begin(setup)?;
-    let shares = ["0,2", "1,3"];
-    let mut workers = [
-        story.worker(Some(shares[0]))?,
-        story.worker(Some(shares[1]))?,
-    ];
-    for kill in 0..kills {
-        let victim = (kill % 2) as usize;
+    let start = |share: &Option<&str>| story.worker(*share);
+    let mut workers = shares
+        .iter()
+        .map(start)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for kill in 0..kills as usize {
+        let victim = kill % shares.len();
         live(&workers[victim]);
         workers[victim].kill9();
-        workers[victim] = story.worker(Some(shares[victim]))?;
+        workers[victim] = start(&shares[victim])?;
     }
-    story.finish(workers.into())
+    story.finish(workers)
 }
 
 /// About how long a worker lives, start-up included.
@@ -81,9 +66,4 @@ fn live(worker: &Worker) {
         "the worker ended by itself; its log ends:\n{}",
         worker.tail()
     );
-}
-
-fn live_and_die(worker: Worker) {
-    live(&worker);
-    worker.kill9();
 }

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod broker_restart;
+mod checkpoints;
 mod endtxn;
 mod exactly_once;
 mod local;

@@ -339,6 +339,21 @@ impl Story {
             .newest(&format!("streamjob-{}-journal", self.manifest.name))
     }
 
+    /// Waits until every slot has committed again.
+    pub fn await_commits(&self) -> Result<()> {
+        let epochs = || -> Result<Vec<Option<u64>>> {
+            let newest = self.newest()?.into_iter();
+            Ok(newest.map(|record| record?["epoch"].as_u64()).collect())
+        };
+        let before = epochs()?;
+        wait_until(PATIENCE, || {
+            let now = epochs().ok()?;
+            let mut pairs = before.iter().zip(&now);
+            pairs.all(|(before, now)| now > before).then_some(())
+        })
+        .context("a slot does not commit")
+    }
+
     /// Waits until the job's output has grown by at least a row. False: there is no more to come.
     pub fn await_progress(&self) -> Result<bool> {
         let before = self.rows_out()?;

@@ -76,6 +76,14 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Whether it may pass by itself.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            CheckpointError::Storage(StorageError::Unreachable { .. })
+        )
+    }
+
     /// Whether the checkpoint is lost, and the one before it is to be tried. Otherwise the storage is what is wrong.
     pub fn is_damage(&self) -> bool {
         matches!(

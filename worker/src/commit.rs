@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use prometheus::IntCounter;
 use streamjob_core::commit::record::{JournalRecord, RecordKind};
 use streamjob_core::commit::{Decision, EpochDraft, Fact, Failure, SlotProtocol, StopReason};
 use streamjob_core::output::EpochOutput;
@@ -26,6 +27,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(2);
 
 /// Where a slot's epochs are written, and its journal with them.
 pub trait Ledger: Send {
+    /// Whether there is the journal that there was.
+    fn find(&mut self) -> Result<(), LedgerError>;
+
     /// The slot's records from the start of its journal to its end.
     fn read(&mut self) -> Result<Journal, LedgerError>;
 
@@ -88,10 +92,12 @@ pub struct Committer {
 
 impl Committer {
     /// Starts the thread, and with it the protocol.
+    /// Producers given up are counted in `restarts`.
     pub fn spawn(
         slot: u32,
         protocol: SlotProtocol,
         ledger: Box<dyn Ledger>,
+        restarts: IntCounter,
     ) -> std::io::Result<Self> {
         // Every message is answered or waited for by the protocol: there are never many.
         let (messages, incoming) = crossbeam_channel::unbounded();
@@ -107,6 +113,8 @@ impl Committer {
             outputs: VecDeque::new(),
             wants_epoch: wants_epoch.clone(),
             stop: stop.clone(),
+            initialised: false,
+            restarts,
         };
         let thread = std::thread::Builder::new()
             .name(format!("commit-{slot}"))
@@ -180,6 +188,9 @@ struct Executor {
     outputs: VecDeque<(u64, Arc<EpochOutput>)>,
     wants_epoch: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    /// Whether there was a producer before.
+    initialised: bool,
+    restarts: IntCounter,
 }
 
 impl Executor {
@@ -219,12 +230,16 @@ impl Executor {
         match decision {
             Decision::ReadJournal => Some(self.read()),
             Decision::InitProducer { attempt } => {
+                if std::mem::replace(&mut self.initialised, true) {
+                    self.restarts.inc();
+                }
                 self.wait_before(attempt);
                 Some(match self.ledger.init() {
                     Ok(()) => Fact::ProducerReady,
                     Err(failure) => {
                         tracing::warn!(slot = self.slot, attempt, ?failure, "no producer");
-                        Fact::ProducerFailed(failure)
+                        self.final_word(&failure)
+                            .unwrap_or(Fact::ProducerFailed(failure))
                     }
                 })
             }
@@ -297,8 +312,21 @@ impl Executor {
                     ?failure,
                     "an epoch's commit failed or is uncertain"
                 );
-                Fact::CommitFailed(failure)
+                self.final_word(&failure)
+                    .unwrap_or(Fact::CommitFailed(failure))
             }
+        }
+    }
+
+    /// What cannot be written any more may be the journal itself: that it is gone says more than how a write failed.
+    fn final_word(&mut self, failure: &Failure) -> Option<Fact> {
+        if !matches!(failure, Failure::Fatal(_)) {
+            return None;
+        }
+        match self.ledger.find() {
+            Err(LedgerError::Missing) => Some(Fact::JournalMissing),
+            Err(LedgerError::Refused(reason)) => Some(Fact::Refused(reason)),
+            Ok(()) | Err(LedgerError::Unreachable(_)) => None,
         }
     }
 

@@ -26,7 +26,7 @@ use streamjob_core::engine::{ClosedEpoch, EngineError, Layout, SlotEngine, TaskI
 use streamjob_core::output::{EpochOutput, Target};
 use streamjob_core::plan::JobPlan;
 
-use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints, StorageError, Upload};
+use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints, Upload};
 use crate::cli::ExitCode;
 use crate::commit::{Committer, CommitterGone, Message};
 use crate::peers::Peers;
@@ -34,6 +34,7 @@ use crate::report::SlotReport;
 use crate::resolve::{ResolveError, Resolver};
 use crate::sink::{ExternalSink, SinkError, not_ahead};
 use crate::source::SourceError;
+use crate::status::Phase;
 use inputs::{Inputs, Read};
 use pace::Pace;
 
@@ -73,9 +74,7 @@ impl DriverError {
                 source: SinkError::ReaderGone,
                 ..
             } => ExitCode::Done,
-            DriverError::Checkpoint(CheckpointError::Storage(StorageError::Unreachable {
-                ..
-            })) => ExitCode::Unreachable,
+            DriverError::Checkpoint(error) if error.is_unreachable() => ExitCode::Unreachable,
             _ => ExitCode::Refused,
         }
     }
@@ -123,22 +122,35 @@ struct Pending {
 impl Driver {
     /// Runs the slot until its inputs are done, `asked_to_stop` says so, or it must not go on.
     pub fn run(mut self, asked_to_stop: &dyn Fn() -> bool) -> Result<Ended, DriverError> {
-        match self.start()? {
-            Start::Done => Ok(Ended::Done),
+        match self.start(asked_to_stop)? {
+            Start::Done => {
+                self.report.phase(Phase::Done);
+                Ok(Ended::Done)
+            }
+            Start::Stopped => Ok(Ended::Drained),
             Start::Running(running) => running.run(asked_to_stop),
         }
     }
 
-    /// The start of a slot, as the protocol orders it: resolve, restore, replay.
-    fn start(&mut self) -> Result<Start<'_>, DriverError> {
+    /// The start of a slot, as the protocol orders it: resolve, restore, replay. It may be left at any moment: the next
+    /// start does it again.
+    fn start(&mut self, asked_to_stop: &dyn Fn() -> bool) -> Result<Start<'_>, DriverError> {
         let mut restored: Option<restore::Restored> = None;
         loop {
-            match self.committer.decision()? {
+            if asked_to_stop() {
+                return Ok(Start::Stopped);
+            }
+            let Some(decision) = self.committer.try_decision()? else {
+                self.committer.wait(NAP);
+                continue;
+            };
+            match decision {
                 Decision::ResolveFacts { known } => {
                     let (facts, start) = self.resolver.resolve(&self.tasks, known.as_ref())?;
                     self.tell(Fact::FactsResolved { facts, start })?;
                 }
                 Decision::Restore { candidates, facts } => {
+                    self.report.phase(Phase::Restoring);
                     let state = restore::restore(self, &candidates, &facts)?;
                     self.tell(Fact::Restored {
                         checkpoint: state.checkpoint.clone(),
@@ -149,7 +161,8 @@ impl Driver {
                     let state = restored
                         .as_mut()
                         .ok_or(DriverError::OutOfTurn("a replay"))?;
-                    restore::replay(self, state, cuts)?;
+                    self.report.phase(Phase::Replaying);
+                    restore::replay(self, state, cuts, asked_to_stop)?;
                 }
                 Decision::Release { epoch, sinks } => {
                     let state = restored
@@ -222,6 +235,7 @@ impl Driver {
 
 enum Start<'a> {
     Done,
+    Stopped,
     Running(Box<Running<'a>>),
 }
 
@@ -316,7 +330,10 @@ impl<'a> Running<'a> {
             Decision::DeleteCheckpoints(list) => list
                 .into_iter()
                 .for_each(|old| self.driver.checkpoints.delete(old)),
-            Decision::Done => return Ok(Some(Ended::Done)),
+            Decision::Done => {
+                self.driver.report.phase(Phase::Done);
+                return Ok(Some(Ended::Done));
+            }
             Decision::Stop(reason) => return Err(DriverError::Stopped(reason)),
             _ => {}
         }
@@ -492,6 +509,7 @@ impl<'a> Running<'a> {
 
     /// Commits what was read, checkpoints, and ends.
     fn drain(mut self) -> Result<Ended, DriverError> {
+        self.driver.report.phase(Phase::Draining);
         let until = Instant::now() + DRAIN;
         let mut last_checkpoint = false;
         loop {

@@ -75,6 +75,14 @@ impl Origin {
             Origin::InProcess => slots,
         }
     }
+
+    /// Paths of the files, if it is files.
+    pub fn files(&self) -> Option<Vec<String>> {
+        match self {
+            Origin::Files(files) => Some(files.iter().map(|file| file.path.clone()).collect()),
+            _ => None,
+        }
+    }
 }
 
 pub struct Resolver {

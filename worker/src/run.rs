@@ -14,7 +14,7 @@ use streamjob_core::engine::input_name;
 use streamjob_core::output::Target;
 use streamjob_core::plan::{JournalPlan, SinkKind, plan_hash};
 
-use crate::checkpoint::{Checkpoints, StorageConfig};
+use crate::checkpoint::{CheckpointError, Checkpoints, StorageConfig};
 use crate::cli::args::{LogFormat, RunArgs};
 use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
@@ -30,7 +30,7 @@ use crate::peers::{Peers, journals};
 use crate::progress::{Progress, Show};
 use crate::report::SlotReport;
 use crate::secrets::Secrets;
-use crate::setup::{JobJournal, Kafkas, Names, Setup, refused, unreachable};
+use crate::setup::{JobJournal, Kafkas, Names, Setup, noted_checkpoints, refused, unreachable};
 use crate::sink::ExternalSink;
 use crate::sink::file::{Existing, FileSink};
 use crate::sink::stdout::StdoutSink;
@@ -46,10 +46,10 @@ pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
     watch_signals(stop.clone())?;
     let kafkas = Kafkas::connect(job, &secrets, &names)?;
     let storage = storage(job, args)?;
+    let checkpoints = Checkpoints::open(&storage, &names.uid, &secrets).map_err(bad_storage)?;
     if args.fresh {
-        forget(job, &names, &kafkas, &args.state_dir)?;
+        forget(job, &names, &kafkas, &args.state_dir, &checkpoints)?;
     }
-    let checkpoints = Checkpoints::open(&storage, &names.uid, &secrets).map_err(unreachable)?;
     let setup = Setup::resolve(job, &names, &kafkas, &args.state_dir)?;
     let slots = setup.hosted(args)?;
 
@@ -91,6 +91,15 @@ fn storage(job: &Job, args: &RunArgs) -> Result<StorageConfig, Failure> {
     })
 }
 
+/// A secret, bucket or folder that is wrong is the user's to mend; a server that does not answer may come back.
+fn bad_storage(error: CheckpointError) -> Failure {
+    let code = match error.is_unreachable() {
+        true => ExitCode::Unreachable,
+        false => ExitCode::BadManifest,
+    };
+    Failure::new(code, error)
+}
+
 /// How progress is shown beside the rows that the job itself prints.
 fn show(job: &Job, args: &RunArgs) -> Show {
     let mut sinks = job.plan.sinks.iter();
@@ -98,8 +107,19 @@ fn show(job: &Job, args: &RunArgs) -> Show {
     Show::suitable(args.quiet, args.log_format == LogFormat::Json, on_stdout)
 }
 
-/// Deletes what the job has noted: journal, internal topics, state. Output files are emptied when they are opened.
-fn forget(job: &Job, names: &Names, kafkas: &Kafkas, state_dir: &Path) -> Result<(), Failure> {
+/// Deletes what the job has noted: checkpoints, journal, internal topics. Output files are emptied when they are opened.
+fn forget(
+    job: &Job,
+    names: &Names,
+    kafkas: &Kafkas,
+    state_dir: &Path,
+    checkpoints: &Checkpoints,
+) -> Result<(), Failure> {
+    match noted_checkpoints(job, names, kafkas, state_dir) {
+        Ok(noted) => noted.into_iter().for_each(|old| checkpoints.delete(old)),
+        // A journal that cannot be read is no obstacle to forgetting it.
+        Err(failure) => tracing::warn!("the checkpoints of before are left: {failure}"),
+    }
     if let JournalPlan::Kafka { connection } = &job.plan.journal {
         let (_, admin) = kafkas.get(connection)?;
         let exchanges = job
@@ -222,6 +242,7 @@ impl Starter<'_> {
             slot,
             SlotProtocol::new(identity, settings),
             self.ledger(slot)?,
+            self.metrics.producer_restarts.clone(),
         )
         .map_err(refused)?;
         Ok(Driver {

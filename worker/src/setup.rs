@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use sha2::{Digest, Sha256};
 use streamjob_core::commit::Fact;
-use streamjob_core::commit::record::{JobFacts, TopicFacts};
+use streamjob_core::commit::record::{CheckpointRef, JobFacts, JournalRecord, TopicFacts};
 use streamjob_core::engine::{Layout, TaskId};
 use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, SourcePlan, slots};
 use streamjob_crds::KafkaSink;
@@ -188,6 +188,11 @@ impl Setup {
                 .collect(),
             sink_partitions: sink_partitions(plan, kafkas)?,
             exchange_in_process: matches!(journal, JobJournal::File { .. }),
+            files: origins
+                .iter()
+                .enumerate()
+                .filter_map(|(stage, origin)| Some((stage, origin.files()?)))
+                .collect(),
         });
         let resolver = Resolver {
             plan: plan.clone(),
@@ -242,15 +247,13 @@ impl Resolving<'_> {
     /// What the job noted when it first ran (it says which files there were, and so how many tasks there are), and the
     /// journal on Kafka, if it is there.
     fn noted(&self) -> Result<(Option<JobFacts>, Option<KafkaJournal>), Failure> {
-        let JournalPlan::Kafka { connection } = &self.job.plan.journal else {
-            return Ok((noted_in_file(&self.folder)?, None));
-        };
-        let (kafka, admin) = self.kafkas.get(connection)?;
-        let topic = names::journal_topic(&self.names.uid);
-        let Some(topic) = resolve::describe(admin, &topic).map_err(unreachable)? else {
+        if let JournalPlan::File = self.job.plan.journal {
+            let last = last_in_file(&self.folder)?;
+            return Ok((last.map(|record| record.facts), None));
+        }
+        let Some(journal) = open_journal(self.job, self.names, self.kafkas)? else {
             return Ok((None, None));
         };
-        let journal = KafkaJournal::open(kafka, admin.clone(), topic).map_err(bad_connection)?;
         let noted = noted_facts(&journal).map_err(unreachable)?;
         Ok((noted, Some(journal)))
     }
@@ -339,11 +342,46 @@ impl Resolving<'_> {
     }
 }
 
-fn noted_in_file(folder: &Path) -> Result<Option<JobFacts>, Failure> {
+/// The job's journal on Kafka, if it has one there.
+fn open_journal(
+    job: &Job,
+    names: &Names,
+    kafkas: &Kafkas,
+) -> Result<Option<KafkaJournal>, Failure> {
+    let JournalPlan::Kafka { connection } = &job.plan.journal else {
+        return Ok(None);
+    };
+    let (kafka, admin) = kafkas.get(connection)?;
+    let topic = names::journal_topic(&names.uid);
+    let topic = resolve::describe(admin, &topic).map_err(unreachable)?;
+    topic
+        .map(|topic| KafkaJournal::open(kafka, admin.clone(), topic).map_err(bad_connection))
+        .transpose()
+}
+
+/// Checkpoints that the journal names.
+pub fn noted_checkpoints(
+    job: &Job,
+    names: &Names,
+    kafkas: &Kafkas,
+    state_dir: &Path,
+) -> Result<Vec<CheckpointRef>, Failure> {
+    let last: Vec<JournalRecord> = match open_journal(job, names, kafkas)? {
+        Some(journal) => (0..journal.topic().partitions)
+            .filter_map(|slot| journal.last(slot).transpose())
+            .collect::<Result<_, _>>()
+            .map_err(unreachable)?,
+        None => last_in_file(&state_dir.join(&names.uid))?
+            .into_iter()
+            .collect(),
+    };
+    let named = last.into_iter().flat_map(|record| record.checkpoints);
+    Ok(named.collect())
+}
+
+fn last_in_file(folder: &Path) -> Result<Option<JournalRecord>, Failure> {
     match FileJournal::open(folder).map_err(refused)?.read() {
-        Fact::JournalRead { records, .. } => {
-            Ok(records.into_iter().next_back().map(|record| record.facts))
-        }
+        Fact::JournalRead { records, .. } => Ok(records.into_iter().next_back()),
         // The protocol reads it again, and says what is wrong.
         _ => Ok(None),
     }

@@ -60,6 +60,8 @@ pub enum At {
     Earliest,
     /// The end for readers of committed records: the offset behind the last one they can see.
     Latest,
+    /// The end of what is written, transactions that are still open included.
+    Written,
     /// The first record of this time (epoch ms) or later; the end if there is none.
     Time(i64),
 }
@@ -215,8 +217,22 @@ impl Admin {
         Ok(offsets)
     }
 
-    /// Offsets of these partitions, in their order; of a time behind the last record: -1.
+    /// Offsets of these partitions, in their order; of a time behind the last record: -1. Leaders that have moved, as
+    /// those of a topic just made by another process, are waited for.
     pub fn list(&self, partitions: &[(&str, i32)], at: At) -> Result<Vec<i64>, TopicError> {
+        let began = Instant::now();
+        loop {
+            match self.try_list(partitions, at) {
+                Err(error) if error.kafka().leader_moved() && began.elapsed() < TIMEOUT => {
+                    std::thread::sleep(POLL);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The same, in one try.
+    pub fn try_list(&self, partitions: &[(&str, i32)], at: At) -> Result<Vec<i64>, TopicError> {
         let fail = |error| TopicError::Call {
             topic: partitions.first().map_or("", |(topic, _)| topic).to_owned(),
             what: "looking up offsets",
@@ -224,8 +240,12 @@ impl Admin {
         };
         let spec = match at {
             At::Earliest => -2,
-            At::Latest => -1,
+            At::Latest | At::Written => -1,
             At::Time(time) => time.max(0),
+        };
+        let seeing = match at {
+            At::Written => rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
+            _ => rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
         };
         let mut wanted = PartitionList::new();
         for (topic, partition) in partitions {
@@ -238,10 +258,8 @@ impl Admin {
                     rk,
                     rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS,
                 );
-                let committed =
-                    rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
                 // It can only fail for calls without an isolation level.
-                let error = rd::rd_kafka_AdminOptions_set_isolation_level(options, committed);
+                let error = rd::rd_kafka_AdminOptions_set_isolation_level(options, seeing);
                 debug_assert!(error.is_null());
                 rd::rd_kafka_ListOffsets(rk, wanted.raw(), options, queue);
                 rd::rd_kafka_AdminOptions_destroy(options);

@@ -49,6 +49,8 @@ pub struct Layout {
     pub sink_partitions: Vec<u32>,
     /// Exchanges are in process (all tasks are here) rather than internal topics.
     pub exchange_in_process: bool,
+    /// The files that a stage reads, by its index: one a partition. Stages of other sources are not in it.
+    pub files: BTreeMap<usize, Vec<String>>,
 }
 
 impl Layout {

@@ -1,4 +1,4 @@
-//! Checkpoints in a local folder, and, where one is named, on a real S3 server.
+//! Checkpoints in a local folder. (On a real S3 server: in the scenarios.)
 
 use super::*;
 
@@ -183,76 +183,4 @@ fn an_unreachable_server_is_told_from_a_refusal() {
     let error = open();
     assert!(matches!(error, StorageError::Unreachable { .. }), "{error}");
     assert!(!error.to_string().contains("secret0"));
-}
-
-/// `STREAMJOB_S3_ENDPOINT`, and `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` for the standard chain, name a server with the bucket `stack`.
-#[test]
-#[ignore = "needs an S3 server: STREAMJOB_S3_ENDPOINT=http://127.0.0.1:9000"]
-fn on_a_real_s3_server() {
-    let connection = S3Connection {
-        endpoint: Some(std::env::var("STREAMJOB_S3_ENDPOINT").unwrap()),
-        region: None,
-        bucket: "stack".to_owned(),
-        path_style: true,
-        credentials_secret_ref: None,
-    };
-    let prefix = format!("test-{}/", std::process::id());
-    let config = |bucket: &str| StorageConfig::S3 {
-        connection: S3Connection {
-            bucket: bucket.to_owned(),
-            ..connection.clone()
-        },
-        prefix: prefix.clone(),
-    };
-    let secrets = Secrets::new("none");
-    let checkpoints = Checkpoints::open(&config("stack"), "shop.orders", &secrets).unwrap();
-    let (old, new) = (put(&checkpoints, data(5)), put(&checkpoints, data(6)));
-    assert_eq!(checkpoints.fetch(&new).unwrap(), data(6));
-
-    // A create whose answer was lost is made again.
-    let storage = &checkpoints.shared.storage;
-    let part = format!("{}part-0", folder_of(&new.manifest));
-    let create = |text: &'static [u8]| {
-        checkpoints
-            .runtime
-            .block_on(storage.create(&part, Bytes::from_static(text)))
-    };
-    create(b"state of clicks").unwrap();
-    assert!(matches!(
-        create(b"other state"),
-        Err(StorageError::Taken { .. })
-    ));
-    assert_eq!(checkpoints.fetch(&new).unwrap(), data(6));
-
-    checkpoints.delete(old.clone());
-    checkpoints.settle(Duration::from_secs(20));
-    assert!(checkpoints.fetch(&old).unwrap_err().is_damage());
-    checkpoints.runtime.block_on(storage.delete(&part)).unwrap();
-    assert!(checkpoints.fetch(&new).unwrap_err().is_damage());
-
-    let refused =
-        |config: &StorageConfig, secrets: &Secrets| match Checkpoints::open(config, "u", secrets) {
-            Err(CheckpointError::Storage(StorageError::Refused { why, .. })) => why,
-            Err(other) => panic!("{other}"),
-            Ok(_) => panic!("opened"),
-        };
-    let why = refused(&config("no-such-bucket"), &secrets);
-    assert!(why.contains("does not exist"), "{why}");
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("s3")).unwrap();
-    let id = std::env::var("AWS_ACCESS_KEY_ID").unwrap();
-    std::fs::write(dir.path().join("s3/accessKeyId"), id).unwrap();
-    std::fs::write(dir.path().join("s3/secretAccessKey"), "wrong").unwrap();
-    let secret = Some(streamjob_crds::SecretRef {
-        name: "s3".to_owned(),
-    });
-    let wrong = StorageConfig::S3 {
-        connection: S3Connection {
-            credentials_secret_ref: secret,
-            ..connection
-        },
-        prefix: prefix.clone(),
-    };
-    let why = refused(&wrong, &Secrets::new(dir.path()));
-    assert!(why.contains("check the credentials"), "{why}");
 }

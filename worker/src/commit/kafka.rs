@@ -135,24 +135,30 @@ impl KafkaLedger {
         });
     }
 
-    fn stop(&self, what: String) -> StopReason {
-        StopReason::JournalConflict {
-            slot: self.plan.slot,
-            what,
+    fn explain(&self, error: JournalError) -> LedgerError {
+        match error {
+            JournalError::Gone { .. } | JournalError::Missing { .. } => LedgerError::Missing,
+            error if error.unreachable() => LedgerError::Unreachable(error.to_string()),
+            error => LedgerError::Refused(StopReason::JournalConflict {
+                slot: self.plan.slot,
+                what: error.to_string(),
+            }),
         }
     }
 }
 
 impl Ledger for KafkaLedger {
+    fn find(&mut self) -> Result<(), LedgerError> {
+        let found = self.journal.check_topic();
+        found.map_err(|error| self.explain(error))
+    }
+
     fn read(&mut self) -> Result<Journal, LedgerError> {
+        let settled = self.transactional() && self.producer.is_some();
         let reading = self
             .journal
-            .read(self.plan.slot)
-            .map_err(|error| match error {
-                JournalError::Gone { .. } | JournalError::Missing { .. } => LedgerError::Missing,
-                error if error.unreachable() => LedgerError::Unreachable(error.to_string()),
-                error => LedgerError::Refused(self.stop(error.to_string())),
-            })?;
+            .read(self.plan.slot, settled)
+            .map_err(|error| self.explain(error))?;
         self.written.clear();
         for (offset, record) in &reading.records {
             self.note(record, *offset);

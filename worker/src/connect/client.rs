@@ -73,6 +73,14 @@ impl KafkaError {
         )
     }
 
+    /// The partition's leader is another now, or not known yet: it passes within moments.
+    pub fn leader_moved(&self) -> bool {
+        matches!(
+            self.code,
+            Code::LeaderNotAvailable | Code::NotLeaderForPartition | Code::OffsetNotAvailable
+        )
+    }
+
     /// Servers do not answer, or not in time: it may pass.
     pub fn unreachable(&self) -> bool {
         self.retriable

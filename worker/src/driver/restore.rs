@@ -69,21 +69,28 @@ fn load(driver: &Driver, from: &CheckpointRef) -> Result<SlotEngine, DriverError
     Ok(engine)
 }
 
-/// Computes journalled epochs again.
+/// Computes journalled epochs again, unless asked to stop before the last.
 pub fn replay(
     driver: &mut Driver,
     state: &mut Restored,
     cuts: Vec<JournalRecord>,
+    asked_to_stop: &dyn Fn() -> bool,
 ) -> Result<(), DriverError> {
     for cut in cuts {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !state.inputs.read_to(&mut state.engine, &cut.positions)? {
+            if asked_to_stop() {
+                return Ok(());
+            }
             if std::time::Instant::now() > deadline {
                 return Err(DriverError::Stopped(missing_rows(driver, state, &cut)));
             }
             state
                 .inputs
                 .wait(&driver.committer, Duration::from_millis(20));
+        }
+        if asked_to_stop() {
+            return Ok(());
         }
         let by_task = |name: &String| {
             driver

@@ -15,6 +15,10 @@ use crate::topics::{Admin, At, TopicError};
 
 /// A reading that gets nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A broker that has just started may not know a topic yet: it is missing when it is not found for this long.
+const MISSING: Duration = Duration::from_secs(3);
+/// Between two looks at something that passes.
+const POLL: Duration = Duration::from_millis(50);
 /// Records and markers at the end of a partition among which the last record is looked for first.
 const TAIL: i64 = 8;
 
@@ -138,9 +142,14 @@ impl KafkaJournal {
         &self.topic
     }
 
-    /// All of a slot's records.
-    pub fn read(&self, slot: u32) -> Result<Reading, JournalError> {
-        let (earliest, end) = self.bounds(slot)?;
+    /// All of a slot's records. `settled`: no transaction is open on the slot's partition, because its owner has just
+    /// been fenced, so all that is written is read. A broker that comes back may show less for a moment.
+    pub fn read(&self, slot: u32, settled: bool) -> Result<Reading, JournalError> {
+        let (earliest, mut end) = self.bounds(slot)?;
+        if settled {
+            end = self.offset(slot, At::Written)?;
+            self.await_stable(slot, end)?;
+        }
         let records = self.records(slot, earliest, end)?;
         Ok(Reading {
             records,
@@ -170,25 +179,43 @@ impl KafkaJournal {
 
     /// First offset and end of the slot's partition, of the topic that is the job's.
     fn bounds(&self, slot: u32) -> Result<(i64, i64), JournalError> {
-        let name = &self.topic.topic;
-        let found = self.admin.describe(&[name])?.remove(name);
-        match found {
-            None => {
-                return Err(JournalError::Gone {
-                    topic: name.clone(),
-                });
+        self.check_topic()?;
+        let end = self.offset(slot, At::Latest)?;
+        Ok((self.offset(slot, At::Earliest)?, end))
+    }
+
+    /// Whether the topic is there, and the one that it was.
+    pub fn check_topic(&self) -> Result<(), JournalError> {
+        let topic = self.topic.topic.clone();
+        let began = Instant::now();
+        loop {
+            match self.admin.describe(&[&topic])?.remove(&topic) {
+                Some(found) if found.id == self.topic.id => return Ok(()),
+                Some(_) => return Err(JournalError::Recreated { topic }),
+                None if began.elapsed() > MISSING => return Err(JournalError::Gone { topic }),
+                None => std::thread::sleep(POLL),
             }
-            Some(found) if found.id != self.topic.id => {
-                return Err(JournalError::Recreated {
-                    topic: name.clone(),
-                });
-            }
-            Some(_) => {}
         }
-        let here = [(name.as_str(), partition(slot))];
-        let one = |found: Vec<i64>| found.first().copied().unwrap_or(0);
-        let end = one(self.admin.list(&here, At::Latest)?);
-        Ok((one(self.admin.list(&here, At::Earliest)?), end))
+    }
+
+    fn offset(&self, slot: u32, at: At) -> Result<i64, TopicError> {
+        let found = self
+            .admin
+            .list(&[(&self.topic.topic, partition(slot))], at)?;
+        Ok(found.first().copied().unwrap_or(0))
+    }
+
+    /// Waits until readers of committed records see the slot's partition up to `end`.
+    fn await_stable(&self, slot: u32, end: i64) -> Result<(), JournalError> {
+        let began = Instant::now();
+        while self.offset(slot, At::Latest)? < end {
+            if began.elapsed() > PATIENCE {
+                let topic = self.topic.topic.clone();
+                return Err(JournalError::Slow { topic, slot, end });
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     fn records(

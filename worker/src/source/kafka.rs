@@ -42,7 +42,7 @@ const MISSES: u32 = 2;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KafkaSourceError {
     #[error(
-        "topic `{topic}` was deleted and made again under the running job (its id was {was}, now it is {now}): its records are others; start the job anew with --fresh"
+        "topic `{topic}` was re-created under the running job (its id was {was}, now it is {now}): offsets of the old topic mean nothing in the new one; `--fresh` forgets progress and state and reads the new topic from startFrom; windows that were open are lost"
     )]
     Recreated {
         topic: String,
@@ -58,7 +58,7 @@ pub enum KafkaSourceError {
     )]
     Enlarged { topic: String, was: u32, now: u32 },
     #[error(
-        "topic `{topic}` partition {partition}: position {position} is not in the log any more, which begins at {earliest}: {lost} records were deleted before the job read them. Longer retention would have kept them; --fresh starts the job anew without them"
+        "topic `{topic}` partition {partition}: position {position} is past retention, the log begins at {earliest}: {lost} records were deleted before the job read them; `--fresh` with `startFrom: Earliest` goes on with what is left, without the state, and puts rows out a second time. Raise the topic's retention to more than the longest outage"
     )]
     PastRetention {
         topic: String,
@@ -242,7 +242,7 @@ impl Shared {
         if partitions.is_empty() {
             return true;
         }
-        match Admin::over(self.client.clone()).list(&partitions, At::Latest) {
+        match Admin::over(self.client.clone()).try_list(&partitions, At::Latest) {
             Ok(found) => {
                 for ((_, end), offset) in wanted.iter().zip(found) {
                     if let Some(end) = end.upgrade() {
@@ -414,6 +414,9 @@ impl KafkaInput {
             }
             Code::AutoOffsetReset | Code::OffsetOutOfRange => Err(self.out_of_range(error).into()),
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                // Deleted, or made again since: only the cluster knows.
+                self.shared.look_at_topics();
+                self.shared.log.check(&self.topic)?;
                 let topic = self.topic.clone();
                 Err(KafkaSourceError::Deleted { topic }.into())
             }
@@ -440,11 +443,11 @@ impl KafkaInput {
         let admin = Admin::over(self.shared.client.clone());
         let here = [(topic.as_str(), partition)];
         let earliest = admin
-            .list(&here, At::Earliest)
+            .try_list(&here, At::Earliest)
             .ok()
             .and_then(|found| found.first().copied());
         let latest = admin
-            .list(&here, At::Latest)
+            .try_list(&here, At::Latest)
             .ok()
             .and_then(|found| found.first().copied());
         match (earliest, latest) {

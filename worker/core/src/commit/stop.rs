@@ -50,15 +50,6 @@ pub enum StopReason {
     },
     #[error("the job was made with {before} slots, now its maxParallelism is {now}")]
     SlotsChanged { before: u32, now: u32 },
-    #[error(
-        "topic {topic} partition {partition}: position {position} was deleted by retention, the topic starts at {earliest}"
-    )]
-    PositionsPastRetention {
-        topic: String,
-        partition: i32,
-        position: i64,
-        earliest: i64,
-    },
     #[error("the job's steps changed since slot {slot} last ran: plan {before}, now {now}")]
     PlanIncompatible {
         slot: u32,
@@ -116,10 +107,6 @@ impl StopReason {
             StopReason::SlotsChanged { .. } => {
                 "maxParallelism is immutable: set it back, or start a new job (another name or `--uid`); `--fresh` forgets progress and \
                  state and puts rows out a second time"
-            }
-            StopReason::PositionsPastRetention { .. } => {
-                "the events between are lost; `--fresh` with `startFrom: Earliest` goes on with what is left, without the state, \
-                 and puts rows out a second time. Raise the topic's retention to more than the longest outage"
             }
             StopReason::PlanIncompatible { .. } => {
                 "run the old steps, or start a new job (another name or `--uid`); `--fresh` forgets progress and state and puts rows out \

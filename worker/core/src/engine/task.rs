@@ -385,7 +385,9 @@ impl Intake {
         Ok(match plan.stages[id.stage].input {
             StageInput::Source(index) => {
                 let source = &plan.sources[index];
-                let origin = source.origin();
+                let files = layout.files.get(&id.stage);
+                let file = files.and_then(|files| files.get(id.partition as usize));
+                let origin = file.cloned().unwrap_or_else(|| source.origin());
                 let decoder = Decoder::new(
                     &source.columns,
                     source.time_column,

@@ -69,6 +69,7 @@ fn layout(plan: &JobPlan, slots: u32, exchange_in_process: bool) -> Arc<Layout> 
         tasks: tasks.collect(),
         sink_partitions: vec![1; plan.sinks.len()],
         exchange_in_process,
+        files: BTreeMap::from([(0, vec!["in/0.ndjson".into(), "in/1.ndjson".into()])]),
     })
 }
 
@@ -178,7 +179,7 @@ fn every_stream_goes_to_those_who_read_it() {
     assert_eq!(
         rows(&output, MALFORMED),
         [
-            r#"{"raw":"nonsense","reason":"InvalidJson","topic":"in/*","partition":0,"offset":2,"timestamp":null}"#
+            r#"{"raw":"nonsense","reason":"InvalidJson","topic":"in/0.ndjson","partition":0,"offset":2,"timestamp":null}"#
         ]
     );
 }
