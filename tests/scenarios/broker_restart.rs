@@ -53,8 +53,9 @@ fn one_of_three_brokers_at_a_time_dies_freezes_or_leaves() -> Result {
                 kafka.restart(node)?;
             }
             1 => {
+                let before = story.epochs()?;
                 kafka.freeze(node);
-                story.await_commits()?;
+                story.await_commits(&before)?;
                 kafka.thaw(node);
             }
             _ => {

@@ -339,17 +339,18 @@ impl Story {
             .newest(&format!("streamjob-{}-journal", self.manifest.name))
     }
 
-    /// Waits until every slot has committed again.
-    pub fn await_commits(&self) -> Result<()> {
-        let epochs = || -> Result<Vec<Option<u64>>> {
-            let newest = self.newest()?.into_iter();
-            Ok(newest.map(|record| record?["epoch"].as_u64()).collect())
-        };
-        let before = epochs()?;
+    /// Each slot's last committed epoch.
+    pub fn epochs(&self) -> Result<Vec<Option<u64>>> {
+        let newest = self.newest()?.into_iter();
+        Ok(newest.map(|record| record?["epoch"].as_u64()).collect())
+    }
+
+    /// Waits until every slot has committed since then, or all rows are out.
+    pub fn await_commits(&self, since: &[Option<u64>]) -> Result<()> {
         wait_until(PATIENCE, || {
-            let now = epochs().ok()?;
-            let mut pairs = before.iter().zip(&now);
-            pairs.all(|(before, now)| now > before).then_some(())
+            let now = self.epochs().ok()?;
+            let all = since.iter().zip(&now).all(|(before, now)| now > before);
+            (all || self.rows_out().ok()? >= self.expected.len()).then_some(())
         })
         .context("a slot does not commit")
     }

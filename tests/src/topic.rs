@@ -231,7 +231,10 @@ impl Cluster {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.bootstrap)
-            .set("topic.metadata.refresh.interval.ms", "1000");
+            .set("topic.metadata.refresh.interval.ms", "1000")
+            // A broker that hangs is given up soon, for the sake of the others.
+            .set("socket.timeout.ms", "10000")
+            .set("socket.connection.setup.timeout.ms", "5000");
         config
     }
 

@@ -100,6 +100,9 @@ impl Kafka {
                 })
         };
         let mut base = Settings::default();
+        // A broker that hangs keeps its connections: others are asked only once it is given up, by default after a minute.
+        base.set("socket.timeout.ms", "10000");
+        base.set("socket.connection.setup.timeout.ms", "5000");
         for (key, value) in properties {
             base.set(key, value.as_str());
         }

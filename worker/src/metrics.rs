@@ -42,7 +42,7 @@ struct Gauges {
     watermark_lag: IntGaugeVec,
     checkpoint_age: IntGaugeVec,
     state_keys: IntGaugeVec,
-    state_bytes: IntGaugeVec,
+    state_windows: IntGaugeVec,
 }
 
 impl Metrics {
@@ -138,7 +138,7 @@ impl Gauges {
                 "slot",
             )?,
             state_keys: gauge("state_keys", "Keys held in windows", "slot")?,
-            state_bytes: gauge("state_bytes", "Memory held by windows", "slot")?,
+            state_windows: gauge("state_windows", "Windows held, of all keys", "slot")?,
         })
     }
 
@@ -150,7 +150,7 @@ impl Gauges {
             watermark_lag,
             checkpoint_age,
             state_keys,
-            state_bytes,
+            state_windows,
         } = self;
         // A slot that has gone leaves no series behind.
         for gauge in [
@@ -160,7 +160,7 @@ impl Gauges {
             watermark_lag,
             checkpoint_age,
             state_keys,
-            state_bytes,
+            state_windows,
         ] {
             gauge.reset();
         }
@@ -173,7 +173,7 @@ impl Gauges {
             set(slot_epoch, &label, clamp(slot.epoch));
             set(slot_term, &label, clamp(slot.term));
             set(state_keys, &label, clamp(slot.state_keys));
-            set(state_bytes, &label, clamp(slot.state_bytes));
+            set(state_windows, &label, clamp(slot.state_windows));
             if let Some(checkpoint) = &slot.checkpoint {
                 set(checkpoint_age, &label, now.saturating_sub(checkpoint.at));
             }

@@ -113,6 +113,9 @@ impl SlotReport {
                 ended: engine.ended(input.task),
             })
             .collect();
+        let held = engine.held();
+        self.status.state_keys = held.keys as u64;
+        self.status.state_windows = held.windows as u64;
         self.status.conditions = self.conditions();
         self.board.update(self.status.clone());
     }

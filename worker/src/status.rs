@@ -50,8 +50,9 @@ pub struct SlotStatus {
     pub rows_in: u64,
     pub rows_out: u64,
     pub checkpoint: Option<CheckpointStatus>,
+    /// What its windows hold.
     pub state_keys: u64,
-    pub state_bytes: u64,
+    pub state_windows: u64,
     /// What is not as it should be.
     pub conditions: Vec<Condition>,
 }

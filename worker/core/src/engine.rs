@@ -21,6 +21,7 @@ use crate::chunk::{Millis, W_END};
 use crate::exchange::{self, ExchangeError, Parcel};
 use crate::output::{EpochOutput, OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, StageInput};
+use crate::window::StateSize;
 
 pub use save::LoadError;
 pub use task::{EngineError, StepCounters, TaskCounters};
@@ -292,6 +293,12 @@ impl SlotEngine {
     /// Rows in and out since the engine was made, by task.
     pub fn counters(&self) -> impl Iterator<Item = (TaskId, &TaskCounters)> + '_ {
         self.tasks.iter().map(|task| (task.id, &task.counters))
+    }
+
+    /// What the tasks' windows hold at the moment.
+    pub fn held(&self) -> StateSize {
+        let held = self.tasks.iter().map(Task::held);
+        held.fold(StateSize::default(), StateSize::plus)
     }
 }
 

@@ -86,6 +86,22 @@ pub struct WindowOutput {
     pub failed_count: u64,
 }
 
+/// The size of state: windows of all keys, and keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    pub windows: usize,
+    pub keys: usize,
+}
+
+impl StateSize {
+    pub fn plus(self, other: StateSize) -> StateSize {
+        StateSize {
+            windows: self.windows + other.windows,
+            keys: self.keys + other.keys,
+        }
+    }
+}
+
 pub struct WindowStep {
     plan: Arc<WindowPlan>,
     kind: Kind,
@@ -177,6 +193,12 @@ impl WindowStep {
             pairs: Batch::default(),
             plan,
         })
+    }
+
+    /// What it holds at the moment.
+    pub fn held(&self) -> StateSize {
+        let (windows, keys) = self.store.counts();
+        StateSize { windows, keys }
     }
 
     /// The next rows of the log. W becomes each row's `before` before that row is looked at.

@@ -21,7 +21,7 @@ use crate::output::{OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, NodeKind, NodePlan, SinkKind, StageInput, StatelessPlan};
 use crate::stateless::{self, StatelessError};
 use crate::watermark::{MergedWatermark, SourceWatermark};
-use crate::window::{WindowError, WindowOutput, WindowStep};
+use crate::window::{StateSize, WindowError, WindowOutput, WindowStep};
 use streamjob_crds::OnMalformed;
 
 /// Rows decoded before they are worked through: enough for vectorised evaluation, small enough for the caches.
@@ -326,6 +326,15 @@ impl Task {
         }
         self.streams.iter_mut().for_each(Vec::clear);
         Ok(())
+    }
+
+    /// What its windows hold.
+    pub fn held(&self) -> StateSize {
+        let held = self.nodes.iter().map(|node| match &node.step {
+            Step::Stateless(_) => StateSize::default(),
+            Step::Window(window) => window.held(),
+        });
+        held.fold(StateSize::default(), StateSize::plus)
     }
 
     pub fn take_output(&mut self) -> Result<Vec<TargetOutput>, EngineError> {

@@ -344,6 +344,8 @@ fn a_restored_engine_goes_on_as_the_saved_one() {
     restored.load(&parts).expect("state is loaded");
     assert_eq!(restored.position(task(0, 0)), Some(4));
     assert_eq!(restored.watermark(task(0, 0)), Some(3_000));
+    assert_eq!(restored.held(), original.held());
+    assert!(restored.held().windows > 0);
     let rest = || {
         events()
             .into_iter()
@@ -357,6 +359,8 @@ fn a_restored_engine_goes_on_as_the_saved_one() {
     assert_eq!(one.output.digest(), other.output.digest());
     assert_eq!(one.positions, other.positions);
     assert_eq!(one.watermarks, other.watermarks);
+    // All sources have ended: all windows have fired.
+    assert_eq!(restored.held(), StateSize::default());
 }
 
 /// Loads parts into a fresh engine of a job, and tells why it does not take them.
