@@ -120,6 +120,7 @@ fn run(plan: &Arc<JobPlan>, logs: &[Log]) -> Outcome<(u64, u64)> {
         tasks: vec![PARTITIONS],
         sink_partitions: vec![PARTITIONS],
         exchange_in_process: true,
+        files: BTreeMap::new(),
     };
     let tasks: Vec<TaskId> = layout.all_tasks();
     let mut engine = SlotEngine::new(plan.clone(), Arc::new(layout), &tasks)?;
