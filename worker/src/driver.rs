@@ -75,6 +75,7 @@ impl DriverError {
                 ..
             } => ExitCode::Done,
             DriverError::Checkpoint(error) if error.is_unreachable() => ExitCode::Unreachable,
+            DriverError::Resolve(error) if error.unreachable() => ExitCode::Unreachable,
             _ => ExitCode::Refused,
         }
     }

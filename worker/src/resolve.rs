@@ -51,6 +51,13 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// Servers do not answer: it may pass.
+    pub fn unreachable(&self) -> bool {
+        matches!(self, ResolveError::Topic(error) if error.kafka().unreachable())
+    }
+}
+
 /// Where a stage's input comes from.
 pub enum Origin {
     Topic {

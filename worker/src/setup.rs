@@ -264,7 +264,7 @@ impl Resolving<'_> {
                 let (connection, admin) = self.kafkas.get(&kafka.connection)?;
                 let topic =
                     resolve::source_topic(admin, &source.name, &kafka.connection, &kafka.topic)
-                        .map_err(refused)?;
+                        .map_err(|error| judged(error.unreachable(), error))?;
                 self.topic(connection, admin, topic)?
             }
             SourceKind::File(file) => {
@@ -291,7 +291,8 @@ impl Resolving<'_> {
             return Ok((JobJournal::File { folder }, BTreeMap::new()));
         };
         let (kafka, admin) = self.kafkas.get(connection)?;
-        let topic = journal::prepare(admin, &self.names.uid, slots).map_err(refused)?;
+        let topic = journal::prepare(admin, &self.names.uid, slots)
+            .map_err(|error| judged(error.unreachable(), error))?;
         let journal = match opened {
             Some(journal) => journal,
             None => KafkaJournal::open(kafka, admin.clone(), topic).map_err(bad_connection)?,
@@ -406,7 +407,9 @@ fn exchange_topics(
     let mut topics = BTreeMap::new();
     for (index, exchange) in plan.exchanges.iter().enumerate() {
         let topic = names::exchange_topic(&names.uid, &exchange.name);
-        admin.create_internal(&topic, slots).map_err(refused)?;
+        admin
+            .create_internal(&topic, slots)
+            .map_err(|error| judged(error.kafka().unreachable(), error))?;
         let found = resolve::describe(admin, &topic).map_err(unreachable)?;
         topics.insert(
             index,
@@ -430,7 +433,9 @@ fn sink_partitions(plan: &JobPlan, kafkas: &Kafkas) -> Result<Vec<u32>, Failure>
                 replication: create.replication_factor,
                 config: &[],
             };
-            admin.create(&new).map_err(refused)?;
+            admin
+                .create(&new)
+                .map_err(|error| judged(error.kafka().unreachable(), error))?;
         }
         let found = resolve::describe(admin, &sink.topic).map_err(unreachable)?;
         found.map(|topic| topic.partitions).ok_or_else(|| {
@@ -448,6 +453,14 @@ fn sink_partitions(plan: &JobPlan, kafkas: &Kafkas) -> Result<Vec<u32>, Failure>
             SinkKind::File(_) | SinkKind::Stdout => Ok(1),
         })
         .collect()
+}
+
+/// By whether it may pass by itself.
+fn judged(passes: bool, error: impl Into<anyhow::Error>) -> Failure {
+    match passes {
+        true => unreachable(error),
+        false => refused(error),
+    }
 }
 
 /// Starting again later may help.

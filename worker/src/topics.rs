@@ -284,9 +284,12 @@ impl Admin {
             .iter()
             .map(|(topic, partition)| {
                 let missing =
-                    || KafkaError::new(Code::UnknownPartition, "no answer for a partition");
+                    || KafkaError::new(Code::OperationTimedOut, "no answer for a partition");
                 let offset = found.get(&((*topic).to_owned(), *partition)).copied();
-                offset.ok_or_else(missing).map_err(fail)
+                // A request that got no answer may come back as it went, with neither offset nor error. Only a time may lie
+                // behind the last record.
+                let told = |offset: &i64| *offset >= 0 || matches!(at, At::Time(_));
+                offset.filter(told).ok_or_else(missing).map_err(fail)
             })
             .collect()
     }

@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::chunk::{Millis, W_END};
-use crate::exchange::{self, ExchangeError, Parcel};
+use crate::exchange::{self, ExchangeError};
 use crate::output::{EpochOutput, OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, StageInput};
 use crate::window::StateSize;
@@ -232,9 +232,7 @@ impl SlotEngine {
         let Shipment {
             exchange,
             partition,
-            producer,
-            after,
-            rows,
+            parcel,
         } = shipment;
         if self.layout.exchange_in_process {
             let id = TaskId {
@@ -242,14 +240,10 @@ impl SlotEngine {
                 partition,
             };
             let handle = self.handle(id).ok_or(EngineError::NoTask(id))?;
-            return self.tasks[handle].receive(Parcel {
-                producer,
-                after,
-                rows,
-            });
+            return self.tasks[handle].receive(parcel);
         }
         let mut bytes = Vec::new();
-        exchange::encode(producer, after, rows.as_ref(), &mut bytes)?;
+        exchange::encode(&parcel, &mut bytes)?;
         let row = OutRow {
             key: None,
             value: Some(0..length(&bytes)?),
@@ -260,9 +254,9 @@ impl SlotEngine {
             bytes,
             rows: vec![row],
         };
-        match rows {
-            Some(_) => output.targets.push(target),
-            None => output.punctuation.push(target),
+        match parcel.rows.is_some() || parcel.groups.is_some() {
+            true => output.targets.push(target),
+            false => output.punctuation.push(target),
         }
         Ok(())
     }

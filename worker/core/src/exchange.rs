@@ -1,8 +1,10 @@
 //! What travels through an exchange: one record holds the rows of one producer task for one partition, with their event
-//! times and the producer's watermark before each, and the producer's watermark after them.
+//! times and the producer's watermark before each, groups that rows were folded into, and the producer's watermark after
+//! all of them.
 //!
-//! Layout, little-endian: version `u8`, producer `u32`, watermark after `i64`, then nothing or an Arrow IPC stream of one
-//! batch whose last columns are `__time`, `__before` (Int64) and, if some rows withdraw others, `__delete` (Boolean).
+//! Layout, little-endian: version `u8`, producer `u32`, watermark after `i64`, length of the rows `u32`, rows, groups. Rows
+//! are nothing or an Arrow IPC stream of one batch whose last columns are `__time`, `__before` (Int64) and, if some rows
+//! withdraw others, `__delete` (Boolean). Groups are nothing or an Arrow IPC stream of one batch (see `window::fold`).
 
 use std::sync::Arc;
 
@@ -15,8 +17,8 @@ use arrow::ipc::writer::StreamWriter;
 
 use crate::chunk::{Chunk, Millis};
 
-const VERSION: u8 = 1;
-const HEADER: usize = 1 + 4 + 8;
+const VERSION: u8 = 2;
+const HEADER: usize = 1 + 4 + 8 + 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
@@ -42,25 +44,33 @@ pub struct Parcel {
     pub after: Millis,
     /// `before` is the producer's watermark, not yet the reading task's.
     pub rows: Option<Chunk>,
+    /// Behind the rows.
+    pub groups: Option<RecordBatch>,
 }
 
-/// Encodes rows (may be none) of `producer` into `out`.
-pub fn encode(
-    producer: u32,
-    after: Millis,
-    rows: Option<&Chunk>,
-    out: &mut Vec<u8>,
-) -> Result<(), ExchangeError> {
-    out.push(VERSION);
-    out.extend_from_slice(&producer.to_le_bytes());
-    out.extend_from_slice(&after.to_le_bytes());
-    if let Some(chunk) = rows.filter(|chunk| !chunk.is_empty()) {
-        let batch = with_times(chunk)?;
-        let mut writer = StreamWriter::try_new(&mut *out, &batch.schema())?;
-        writer.write(&batch)?;
-        writer.finish()?;
+/// Encodes what a producer sends (may be no more than its watermark).
+pub fn encode(parcel: &Parcel, out: &mut Vec<u8>) -> Result<(), ExchangeError> {
+    let mut rows = Vec::new();
+    if let Some(chunk) = parcel.rows.as_ref().filter(|chunk| !chunk.is_empty()) {
+        write(&with_times(chunk)?, &mut rows)?;
     }
-    Ok(())
+    let length = u32::try_from(rows.len())
+        .map_err(|_| ExchangeError::Shape("more than 4 GiB of rows in one epoch".into()))?;
+    out.push(VERSION);
+    out.extend_from_slice(&parcel.producer.to_le_bytes());
+    out.extend_from_slice(&parcel.after.to_le_bytes());
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&rows);
+    match &parcel.groups {
+        Some(groups) => write(groups, out),
+        None => Ok(()),
+    }
+}
+
+fn write(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ExchangeError> {
+    let mut writer = StreamWriter::try_new(out, &batch.schema())?;
+    writer.write(batch)?;
+    Ok(writer.finish()?)
 }
 
 fn with_times(chunk: &Chunk) -> Result<RecordBatch, ArrowError> {
@@ -85,27 +95,35 @@ pub fn decode(bytes: &[u8], schema: &SchemaRef) -> Result<Parcel, ExchangeError>
         return Err(ExchangeError::Version(header[0]));
     }
     let (_, rest) = header.split_at(1);
-    let (producer, after) = rest.split_at(4);
+    let (producer, rest) = rest.split_at(4);
+    let (after, length) = rest.split_at(8);
     let producer = u32::from_le_bytes(producer.try_into().map_err(|_| foreign())?);
     let after = i64::from_le_bytes(after.try_into().map_err(|_| foreign())?);
-    let body = &bytes[HEADER..];
-    let rows = if body.is_empty() {
-        None
-    } else {
-        Some(decode_rows(body, schema)?)
-    };
+    let length = u32::from_le_bytes(length.try_into().map_err(|_| foreign())?);
+    let body = bytes[HEADER..].split_at_checked(length as usize);
+    let (rows, groups) = body.ok_or_else(foreign)?;
     Ok(Parcel {
         producer,
         after,
-        rows,
+        rows: match rows {
+            [] => None,
+            rows => Some(decode_rows(rows, schema)?),
+        },
+        groups: match groups {
+            [] => None,
+            groups => Some(read(groups)?),
+        },
     })
 }
 
-fn decode_rows(body: &[u8], schema: &SchemaRef) -> Result<Chunk, ExchangeError> {
+fn read(body: &[u8]) -> Result<RecordBatch, ExchangeError> {
     let mut reader = StreamReader::try_new(body, None)?;
-    let batch = reader
-        .next()
-        .ok_or(ExchangeError::Foreign { len: body.len() })??;
+    let batch = reader.next();
+    Ok(batch.ok_or(ExchangeError::Foreign { len: body.len() })??)
+}
+
+fn decode_rows(body: &[u8], schema: &SchemaRef) -> Result<Chunk, ExchangeError> {
+    let batch = read(body)?;
     let width = schema.fields().len();
     let have_deletes = match batch.num_columns().checked_sub(width) {
         Some(2) => false,
@@ -253,14 +271,26 @@ mod tests {
         }
     }
 
+    fn encoded(rows: Option<Chunk>, groups: Option<RecordBatch>) -> Vec<u8> {
+        let parcel = Parcel {
+            producer: 7,
+            after: 42,
+            rows,
+            groups,
+        };
+        let mut bytes = Vec::new();
+        encode(&parcel, &mut bytes).unwrap();
+        bytes
+    }
+
     #[test]
     fn rows_come_back_as_they_went() {
         for deletes in [None, Some(vec![false, true])] {
             let sent = chunk(&["ann", "bob"], deletes);
-            let mut bytes = Vec::new();
-            encode(7, 42, Some(&sent), &mut bytes).unwrap();
+            let bytes = encoded(Some(sent.clone()), Some(sent.rows.clone()));
             let parcel = decode(&bytes, &sent.rows.schema()).unwrap();
             assert_eq!((parcel.producer, parcel.after), (7, 42));
+            assert_eq!(parcel.groups.as_ref(), Some(&sent.rows));
             let got = parcel.rows.unwrap();
             assert_eq!(
                 (got.rows, got.times, got.before, got.deletes),
@@ -272,8 +302,7 @@ mod tests {
     #[test]
     fn damaged_records_are_errors() {
         let sent = chunk(&["ann"], None);
-        let mut bytes = Vec::new();
-        encode(7, 42, Some(&sent), &mut bytes).unwrap();
+        let mut bytes = encoded(Some(sent.clone()), None);
         for len in 0..bytes.len() {
             if len != HEADER {
                 let _ = decode(&bytes[..len], &sent.rows.schema());

@@ -21,10 +21,12 @@
 //!
 //! Rows are worked on in two passes: one finds each row's groups and moves time (`place`), one for each call updates
 //! its accumulators (`apply`), for many rows at once. Rooms: `assign` (which windows), `store` (which groups are
-//! held, and when they are due), `crate::aggregate` (what is computed), `emit` (what goes out), `save`.
+//! held, and when they are due), `crate::aggregate` (what is computed), `emit` (what goes out), `save`, `fold` (before an
+//! exchange).
 
 mod assign;
 mod emit;
+pub mod fold;
 mod input;
 mod save;
 mod store;

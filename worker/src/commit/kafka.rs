@@ -292,22 +292,12 @@ fn failure(error: &SendError) -> Failure {
     if kafka.fenced() {
         return Failure::Fenced;
     }
-    match kafka.code {
-        Code::MessageSizeTooLarge
-        | Code::UnknownTopicOrPartition
-        | Code::UnknownTopic
-        | Code::UnknownPartition
-        | Code::TopicAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed
-        | Code::InvalidRecord
-        | Code::PolicyViolation
-        | Code::InvalidArgument
-        | Code::ValueSerialization
-        | Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedVersion
-        | Code::UnsupportedFeature => Failure::Fatal(error.to_string()),
-        _ => Failure::Uncertain,
+    let missing = matches!(
+        kafka.code,
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition
+    );
+    match missing || kafka.permanent() {
+        true => Failure::Fatal(error.to_string()),
+        false => Failure::Uncertain,
     }
 }

@@ -77,13 +77,37 @@ impl KafkaError {
     pub fn leader_moved(&self) -> bool {
         matches!(
             self.code,
-            Code::LeaderNotAvailable | Code::NotLeaderForPartition | Code::OffsetNotAvailable
+            Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::OffsetNotAvailable
+                // Of a look-up of offsets: "No leaders found".
+                | Code::NoEnt
+        )
+    }
+
+    /// It will not pass by itself: something is forbidden, too large or not understood.
+    pub fn permanent(&self) -> bool {
+        matches!(
+            self.code,
+            Code::MessageSizeTooLarge
+                | Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::InvalidRecord
+                | Code::PolicyViolation
+                | Code::InvalidArgument
+                | Code::ValueSerialization
+                | Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::UnsupportedVersion
+                | Code::UnsupportedFeature
         )
     }
 
     /// Servers do not answer, or not in time: it may pass.
     pub fn unreachable(&self) -> bool {
         self.retriable
+            || self.leader_moved()
             || matches!(
                 self.code,
                 Code::BrokerTransportFailure
@@ -93,8 +117,6 @@ impl KafkaError {
                     | Code::MessageTimedOut
                     | Code::TimedOutQueue
                     | Code::Resolve
-                    | Code::LeaderNotAvailable
-                    | Code::NotLeaderForPartition
                     | Code::CoordinatorNotAvailable
                     | Code::NotCoordinator
                     | Code::CoordinatorLoadInProgress

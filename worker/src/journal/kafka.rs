@@ -62,10 +62,10 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Servers do not answer: reading may be tried again.
+    /// Reading may be tried again: servers do not answer, or not as they should, which passes.
     pub fn unreachable(&self) -> bool {
         match self {
-            JournalError::Topic(error) => error.kafka().unreachable(),
+            JournalError::Topic(error) => !error.kafka().permanent(),
             JournalError::Slow { .. } => true,
             _ => false,
         }

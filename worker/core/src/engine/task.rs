@@ -21,6 +21,7 @@ use crate::output::{OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, NodeKind, NodePlan, SinkKind, StageInput, StatelessPlan};
 use crate::stateless::{self, StatelessError};
 use crate::watermark::{MergedWatermark, SourceWatermark};
+use crate::window::fold::{Folded, Folder};
 use crate::window::{StateSize, WindowError, WindowOutput, WindowStep};
 use streamjob_crds::OnMalformed;
 
@@ -93,9 +94,7 @@ pub struct StepCounters {
 pub struct Shipment {
     pub exchange: usize,
     pub partition: u32,
-    pub producer: u32,
-    pub after: Millis,
-    pub rows: Option<Chunk>,
+    pub parcel: Parcel,
 }
 
 pub struct Task {
@@ -153,8 +152,11 @@ struct SinkWriter {
 }
 
 struct ExchangeWriter {
+    name: String,
     index: usize,
     feed: usize,
+    /// Where rows may be folded on their way.
+    folder: Option<Folder>,
     key: KeyEncoder,
     global: bool,
     pending: Vec<Chunk>,
@@ -281,7 +283,32 @@ impl Task {
         exchange.watermark.producer_at(producer, parcel.after);
         self.counters.rows_in += rows.as_ref().map_or(0, |rows| rows.len() as u64);
         self.ended = exchange.watermark.current() == W_END;
-        self.round(rows, false)
+        self.round(rows, false)?;
+        parcel
+            .groups
+            .map_or(Ok(()), |groups| self.add_groups(&groups))
+    }
+
+    /// Groups that another task has folded: for the window that the exchange is made for.
+    fn add_groups(&mut self, groups: &RecordBatch) -> Result<(), EngineError> {
+        let Some(Node {
+            plan,
+            step: Step::Window(window),
+            ..
+        }) = self.nodes.first_mut()
+        else {
+            return Err(EngineError::NoTask(self.id));
+        };
+        let rows = window
+            .add_groups(groups)
+            .map_err(|source| EngineError::Window {
+                step: plan.name.clone(),
+                source,
+            })?;
+        self.counters.rows_in += rows;
+        let step = self.counters.steps.entry(plan.name.clone()).or_default();
+        step.rows_in += rows;
+        Ok(())
     }
 
     /// The watermark moves without data; `W_END` ends the input.
@@ -363,13 +390,16 @@ impl Task {
             for (partition, rows) in parts.into_iter().enumerate() {
                 if rows.is_some() || (all && after > exchange.told[partition]) {
                     exchange.told[partition] = after;
-                    let partition = partition as u32;
+                    let Folded { rows, groups } = exchange.fold(rows, after)?;
                     shipments.push(Shipment {
                         exchange: exchange.index,
-                        partition,
-                        producer,
-                        after,
-                        rows,
+                        partition: partition as u32,
+                        parcel: Parcel {
+                            producer,
+                            after,
+                            rows,
+                            groups,
+                        },
                     });
                 }
             }
@@ -603,6 +633,11 @@ impl ExchangeWriter {
     ) -> Result<Self, EngineError> {
         let exchange = &plan.exchanges[index];
         Ok(ExchangeWriter {
+            name: exchange.name.clone(),
+            folder: plan.stages[exchange.to_stage]
+                .nodes
+                .first()
+                .and_then(Folder::new),
             index,
             feed,
             key: KeyEncoder::new(&exchange.schema, &exchange.key).map_err(|error| {
@@ -625,6 +660,19 @@ impl ExchangeWriter {
             .map(|chunk| self.owners(chunk, partitions as u32))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(exchange::split(&chunks, &owner, partitions)?)
+    }
+
+    /// Rows of the epoch for one partition, as far as possible as groups.
+    fn fold(&mut self, rows: Option<Chunk>, w: Millis) -> Result<Folded, EngineError> {
+        match (&mut self.folder, rows) {
+            (Some(folder), Some(rows)) => {
+                folder.fold(rows, w).map_err(|source| EngineError::Window {
+                    step: self.name.clone(),
+                    source,
+                })
+            }
+            (_, rows) => Ok(Folded { rows, groups: None }),
+        }
     }
 
     fn owners(&self, chunk: &Chunk, partitions: u32) -> Result<Vec<u32>, EngineError> {

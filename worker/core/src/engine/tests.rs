@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::chunk::W_START;
+use crate::exchange::Parcel;
 use crate::manifest;
 
 /// A window that stays with its source, and one behind an exchange; a sink for every kind of stream.
@@ -287,6 +288,58 @@ fn an_exchange_through_topics_gives_the_rows_of_one_in_process() {
     kinds.sort();
     expected.sort();
     assert_eq!(kinds, expected);
+}
+
+/// Rows whose windows stay open go as a group; one whose window ends in the epoch goes as it is.
+#[test]
+fn rows_are_folded_before_an_exchange() {
+    let plan = plan(JOB);
+    let layout = layout(&plan, 2, false);
+    let tasks = layout.tasks_of(0);
+    let mut engine = SlotEngine::new(plan.clone(), layout.clone(), &tasks).expect("an engine");
+    for (offset, (n, ts)) in [(1, 5_000), (2, 11_000), (3, 12_000), (4, 13_000)]
+        .iter()
+        .enumerate()
+    {
+        let event = format!(r#"{{"user": "ada", "kind": "a", "n": {n}, "ts": {ts}}}"#);
+        give(&mut engine, task(0, 0), offset, event.as_bytes()).expect("an event is taken");
+    }
+    let output = close(&mut engine, &[]).output;
+    let exchanged = output.targets.iter();
+    let sent: Vec<&TargetOutput> = exchanged
+        .filter(|part| part.target == Target::Exchange(0))
+        .collect();
+    let [sent] = sent[..] else {
+        panic!("{} records", sent.len());
+    };
+    let record = sent.value(&sent.rows[0]).expect("a record");
+    let parcel = exchange::decode(record, &plan.exchanges[0].schema).expect("ours");
+    assert_eq!(parcel.rows.map(|rows| rows.times), Some(vec![5_000]));
+    assert_eq!(parcel.groups.map(|groups| groups.num_rows()), Some(1));
+
+    // Behind the exchange they count as the rows they were.
+    let to = task(1, sent.rows[0].partition as usize);
+    let mut reader = SlotEngine::new(plan, layout, &[to]).expect("an engine");
+    give(&mut reader, to, 0, record).expect("a record is taken");
+    let (_, counters) = reader.counters().next().expect("a task");
+    assert_eq!(counters.rows_in, 4);
+    for producer in 0..2 {
+        let end = Parcel {
+            producer,
+            after: W_END,
+            rows: None,
+            groups: None,
+        };
+        let mut record = Vec::new();
+        exchange::encode(&end, &mut record).expect("a record");
+        give(&mut reader, to, 1 + producer as usize, &record).expect("a record is taken");
+    }
+    let found = rows(&close(&mut reader, &[]).output, KINDS);
+    let row = |start: i64, total: i64| {
+        let end = start + 10_000;
+        format!(r#"{{"kind":"a","window_start":{start},"window_end":{end},"total":{total}}}"#)
+    };
+    assert_eq!(found, [row(0, 1), row(10_000, 9)]);
 }
 
 #[test]

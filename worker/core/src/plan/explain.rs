@@ -11,6 +11,7 @@ use super::{
 };
 use crate::chunk::Millis;
 use crate::expr::{Compiled, type_name};
+use crate::window::fold::foldable;
 
 /// The most slots that a job has when it does not say how many.
 const DEFAULT_MOST_SLOTS: u32 = 64;
@@ -244,6 +245,12 @@ fn exchange_text(
         1,
         format!("{by}, {how}; columns: {}", columns(&exchange.schema)),
     );
+    let reader = plan.stages[exchange.to_stage].nodes.first();
+    if reader.is_some_and(foldable) {
+        let told =
+            "rows of a group in open windows go as one row an epoch, where that saves half of them";
+        put(text, 1, told.to_string());
+    }
 }
 
 fn shown(schema: &Schema, index: usize) -> &str {

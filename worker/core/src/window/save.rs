@@ -17,6 +17,8 @@ use crate::aggregate::Slot;
 /// Key of the schema's metadata: `<format> <watermark> <rows read>`.
 const HEADER: &str = "streamjob.window";
 const FORMAT: &str = "1";
+/// Column of the first accumulator's state behind the group columns, where no row is emitted again.
+pub(super) const FIRST_STATE: usize = 4;
 
 impl WindowStep {
     /// The complete state. Emission queues are empty between calls, so they are no part of it.
@@ -63,14 +65,7 @@ impl WindowStep {
         };
         let (watermark, sequence) = header(state)?;
         let expected = self.state_schema(watermark, sequence);
-        let types = |schema: &Schema| {
-            schema
-                .fields()
-                .iter()
-                .map(|field| field.data_type().clone())
-                .collect::<Vec<_>>()
-        };
-        if types(&expected) != types(&state.schema()) {
+        if !same_types(&expected, &state.schema()) {
             return Err(WindowError::State(format!(
                 "columns are {}, not {expected}",
                 state.schema()
@@ -87,7 +82,7 @@ impl WindowStep {
             .map(|row| self.restore_window(keys.get(row), row, rest))
             .collect::<Result<Vec<Slot>, _>>()?;
         self.grow();
-        let mut column = 4;
+        let mut column = FIRST_STATE;
         if self.updates {
             let rows = self.emitter.schema.fields().len();
             self.emitter.restore_rows(
@@ -137,7 +132,7 @@ impl WindowStep {
         Ok(slot)
     }
 
-    fn state_schema(&self, watermark: i64, sequence: u64) -> SchemaRef {
+    pub(super) fn state_schema(&self, watermark: i64, sequence: u64) -> SchemaRef {
         let open = |field: &Arc<Field>, prefix: &str| {
             Field::new(
                 format!("{prefix}{}", field.name()),
@@ -180,7 +175,17 @@ impl WindowStep {
     }
 }
 
-fn header(state: &RecordBatch) -> Result<(i64, u64), WindowError> {
+/// Whether columns have the same types, in order.
+pub(super) fn same_types(one: &Schema, other: &Schema) -> bool {
+    let types = |schema: &Schema| -> Vec<DataType> {
+        let fields = schema.fields().iter();
+        fields.map(|field| field.data_type().clone()).collect()
+    };
+    types(one) == types(other)
+}
+
+/// The watermark, and the number of rows read.
+pub(super) fn header(state: &RecordBatch) -> Result<(i64, u64), WindowError> {
     let schema = state.schema();
     let text = schema
         .metadata()
