@@ -339,22 +339,6 @@ impl Story {
             .newest(&format!("streamjob-{}-journal", self.manifest.name))
     }
 
-    /// Each slot's last committed epoch.
-    pub fn epochs(&self) -> Result<Vec<Option<u64>>> {
-        let newest = self.newest()?.into_iter();
-        Ok(newest.map(|record| record?["epoch"].as_u64()).collect())
-    }
-
-    /// Waits until every slot has committed since then, or all rows are out.
-    pub fn await_commits(&self, since: &[Option<u64>]) -> Result<()> {
-        wait_until(PATIENCE, || {
-            let now = self.epochs().ok()?;
-            let all = since.iter().zip(&now).all(|(before, now)| now > before);
-            (all || self.rows_out().ok()? >= self.expected.len()).then_some(())
-        })
-        .context("a slot does not commit")
-    }
-
     /// Waits until the job's output has grown by at least a row. False: there is no more to come.
     pub fn await_progress(&self) -> Result<bool> {
         let before = self.rows_out()?;
