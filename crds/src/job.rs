@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::exactly_one_of;
-use crate::{Connection, Duration, Sink, Source, Step};
+use crate::{Connection, Duration, Sink, Source, Step, StreamJobStatus};
 
 /// A stream processing job: events come from `sources`, `steps` compute over them, rows go to `sinks`.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -17,6 +17,19 @@ use crate::{Connection, Duration, Sink, Source, Step};
     namespaced,
     status = "StreamJobStatus",
     derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desired"),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag"),
+    printcolumn(name = "Rate", type_ = "integer", json_path = ".status.rate"),
+    printcolumn(name = "Watermark-Delay", type_ = "string", json_path = ".status.watermarkDelay"),
+    printcolumn(name = "Checkpoint-Age", type_ = "string", json_path = ".status.checkpointAge"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     doc = "A stream processing job: events come from `sources`, `steps` compute over them, rows go to `sinks`.",
     validation = Rule::new("size(self.metadata.name) <= 52")
         .message("`metadata.name` has at most 52 characters: the names of pods and their labels are made from it")
@@ -281,13 +294,4 @@ pub enum OnIncompatibleState {
     #[default]
     Block,
     Discard,
-}
-
-/// What the cluster reports about the job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StreamJobStatus {
-    /// The generation of the spec that this status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
 }

@@ -1,4 +1,5 @@
-//! The contracts of Streamjob: what a user writes (`StreamJobSpec`) and what the cluster reports back.
+//! The contracts of Streamjob: what a user writes (`StreamJobSpec`) and what the cluster reports back; what operator and
+//! workers tell each other (`Placement`, `WorkerStatus`).
 //!
 //! One spec type from the user's YAML to the worker. The doc comments here are the reference of the job file:
 //! `kubectl explain` and `docs/job-file.md` print them.
@@ -7,15 +8,21 @@ pub mod connection;
 pub mod crd;
 pub mod duration;
 pub mod job;
+pub mod placement;
+pub mod report;
 pub mod rules;
 pub mod sink;
 pub mod source;
+pub mod status;
 pub mod step;
 
 pub use connection::*;
 pub use crd::stream_job_crd;
 pub use duration::Duration;
 pub use job::*;
+pub use placement::*;
+pub use report::*;
 pub use sink::*;
 pub use source::*;
+pub use status::*;
 pub use step::*;

@@ -1,29 +1,52 @@
-//! `streamjob-operator`: so far it prints what a cluster and a reader must know of the job file.
+//! `streamjob-operator`: turns StreamJobs into running fleets. See `streamjob-operator run --help`.
+//!
+//! In reading order: `run` starts the `controller`, whose `reconcile` observes (`cluster`, `probe`), validates, decides
+//! (`placement`, `autoscale`), plans, applies, and reports (`status`).
 
+mod apply;
+mod autoscale;
+mod cli;
+mod cluster;
+mod controller;
+mod decide;
 mod generated;
+mod http;
+mod merge;
+mod metrics;
+mod names;
+mod placement;
+mod plan;
+mod probe;
+mod run;
+mod status;
+mod validate;
+mod workers;
 
-use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 
-#[derive(Parser)]
-#[command(version, about = "Runs StreamJob manifests on Kubernetes")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
-    Crds,
-    /// Print the reference of the job file, in Markdown
-    #[command(hide = true)]
-    Reference,
-}
+use clap::Parser;
+use cli::{Arguments, Command, RunArgs};
+use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+    match Arguments::parse().command {
+        Command::Run(args) => run(args)?,
         Command::Crds => print!("{}", generated::crds()?),
         Command::Reference => print!("{}", generated::reference()?),
     }
     Ok(())
+}
+
+fn run(args: RunArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run::run(args))
 }

@@ -161,6 +161,7 @@ mod tests {
         let address = server.address();
         assert_eq!(fetch(address, "/healthz"), (200, "ok\n".to_owned()));
         assert_eq!(fetch(address, "/readyz").0, 503);
+        board.expect(1);
         board.update(SlotStatus {
             epoch: 7,
             phase: Phase::Running,

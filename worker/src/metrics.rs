@@ -6,7 +6,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::status::{JobIdentity, JobStatus};
+use crate::status::{JobIdentity, WorkerStatus};
 
 /// Labels: `job` and `namespace` everywhere, `node` for a source, step or sink, `input` for a partition, `slot`.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl Metrics {
     }
 
     /// All of them in Prometheus' text format, gauges as `status` has them.
-    pub fn render(&self, status: &JobStatus) -> prometheus::Result<Vec<u8>> {
+    pub fn render(&self, status: &WorkerStatus) -> prometheus::Result<Vec<u8>> {
         self.gauges.set(status);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -142,7 +142,7 @@ impl Gauges {
         })
     }
 
-    fn set(&self, status: &JobStatus) {
+    fn set(&self, status: &WorkerStatus) {
         let Gauges {
             slot_epoch,
             slot_term,
@@ -181,7 +181,7 @@ impl Gauges {
                 if let Some(records) = input.lag {
                     set(lag, &input.input, records);
                 }
-                if let Some(watermark) = input.known_watermark() {
+                if let Some(watermark) = input.watermark {
                     set(watermark_lag, &input.input, now.saturating_sub(watermark));
                 }
             }
@@ -210,7 +210,7 @@ mod tests {
         let events = InputStatus {
             input: "events/1".to_owned(),
             lag: Some(42),
-            watermark: 400,
+            watermark: Some(400),
             ..InputStatus::default()
         };
         board.update(SlotStatus {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use streamjob_core::chunk::Millis;
 
 use crate::http::now;
-use crate::status::{Board, JobStatus};
+use crate::status::{Board, WorkerStatus};
 use crate::ticker::Ticker;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ impl Drop for Progress {
     }
 }
 
-fn tell(status: &JobStatus, show: Show, ticks: u64) {
+fn tell(status: &WorkerStatus, show: Show, ticks: u64) {
     match show {
         Show::Line => draw(cut(line(status), columns())),
         Show::Log if ticks.is_multiple_of(LOG_EVERY) => tracing::info!(
@@ -109,7 +109,7 @@ fn tell(status: &JobStatus, show: Show, ticks: u64) {
 }
 
 /// `in 120,304/s · out 812/s · watermark 2026-01-01 00:10:00 (3s behind) · lag 12,000 · checkpoint 4s ago`
-fn line(status: &JobStatus) -> String {
+fn line(status: &WorkerStatus) -> String {
     let mut parts = vec![
         format!("in {}/s", grouped(status.rows_in_per_second)),
         format!("out {}/s", grouped(status.rows_out_per_second)),
@@ -217,7 +217,7 @@ mod tests {
             rows_out: 20,
             inputs: vec![InputStatus {
                 lag: Some(12_000),
-                watermark: now - 5000,
+                watermark: Some(now - 5000),
                 ..InputStatus::default()
             }],
             checkpoint: Some(CheckpointStatus {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use streamjob_core::chunk::W_START;
+use streamjob_core::chunk::{Millis, W_END, W_START};
+use streamjob_core::commit::Term;
 use streamjob_core::engine::{SlotEngine, TaskCounters, TaskId};
 use streamjob_core::plan::{JobPlan, StageInput};
 
 use crate::checkpoint::{CheckpointError, Uploaded};
 use crate::driver::inputs::{Inputs, now_ms};
 use crate::metrics::Metrics;
-use crate::status::{Board, CheckpointStatus, Condition, InputStatus, Phase, SlotStatus};
+use crate::status::{Board, CheckpointStatus, InputStatus, Phase, SlotStatus, WorkerCondition};
 
 /// How often the board hears of a slot that goes its way.
 const EVERY: Duration = Duration::from_millis(500);
@@ -25,6 +26,8 @@ pub struct SlotReport {
     /// Counters as they were when last added to the metrics.
     counted: BTreeMap<TaskId, TaskCounters>,
     closed: Option<Instant>,
+    /// Since when the slot stands still, on its way from another worker.
+    since: Option<Instant>,
     stale_after: Duration,
     last_checkpoint: Instant,
 }
@@ -47,9 +50,19 @@ impl SlotReport {
             told: now,
             counted: BTreeMap::new(),
             closed: None,
+            since: None,
             stale_after,
             last_checkpoint: now,
         }
+    }
+
+    /// Says with which term the slot was placed here, and since when it stands still on its way.
+    pub fn placed(&mut self, term: Term, since: Option<Instant>) {
+        if let Term::Given(term) = term {
+            self.status.term = term;
+        }
+        self.since = since;
+        self.board.update(self.status.clone());
     }
 
     pub fn phase(&mut self, phase: Phase) {
@@ -59,6 +72,8 @@ impl SlotReport {
 
     pub fn running(&mut self, epoch: u64, term: u64) {
         (self.status.epoch, self.status.term) = (epoch, term);
+        let pause = self.since.take().map(|since| since.elapsed().as_millis());
+        self.status.pause_ms = pause.map(|millis| millis as u64);
         self.phase(Phase::Running);
     }
 
@@ -108,7 +123,7 @@ impl SlotReport {
                 input: input.name.to_owned(),
                 position: engine.position(input.task).unwrap_or_default(),
                 lag: input.lag,
-                watermark: engine.watermark(input.task).unwrap_or(W_START),
+                watermark: engine.watermark(input.task).and_then(known),
                 idle: input.idle,
                 ended: engine.ended(input.task),
             })
@@ -120,10 +135,10 @@ impl SlotReport {
         self.board.update(self.status.clone());
     }
 
-    fn conditions(&self) -> Vec<Condition> {
+    fn conditions(&self) -> Vec<WorkerCondition> {
         let age = self.last_checkpoint.elapsed();
         match age > self.stale_after && self.status.phase == Phase::Running {
-            true => vec![Condition {
+            true => vec![WorkerCondition {
                 kind: "CheckpointStale".to_owned(),
                 reason: "NoRecentCheckpoint".to_owned(),
                 message: format!(
@@ -176,4 +191,9 @@ impl SlotReport {
             *before = now.clone();
         }
     }
+}
+
+/// `None` before the first row and after the end.
+fn known(watermark: Millis) -> Option<Millis> {
+    (watermark != W_START && watermark != W_END).then_some(watermark)
 }

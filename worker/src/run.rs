@@ -61,6 +61,7 @@ pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
     let metrics = Metrics::new(&identity).map_err(refused)?;
     let board = Arc::new(Board::new(identity));
     board.expect(slots.len());
+    board.job_has(setup.layout.slots);
     let server = Server::start(args.listen, board.clone(), metrics.clone())
         .map_err(|error| Failure::new(ExitCode::Usage, error))?;
     tracing::info!("listening on http://{}", server.address());

@@ -7,122 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde::Serialize;
-use streamjob_core::chunk::{Millis, W_END, W_START};
-
-/// The job whose board it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobIdentity {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-}
-
-/// What a slot is about, in the order in which it comes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Phase {
-    /// Takes the slot over in the journal.
-    #[default]
-    Claiming,
-    /// Reads a checkpoint.
-    Restoring,
-    /// Derives its state again, from the checkpoint's positions to the journal's.
-    Replaying,
-    Running,
-    /// Was told to stop: commits, checkpoints and lets go.
-    Draining,
-    /// Has reached the end of its bounded input.
-    Done,
-}
-
-/// A slot, as its driver knows it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlotStatus {
-    pub slot: u32,
-    pub term: u64,
-    /// The last committed one.
-    pub epoch: u64,
-    pub phase: Phase,
-    pub inputs: Vec<InputStatus>,
-    /// Rows read and put out since the process started.
-    pub rows_in: u64,
-    pub rows_out: u64,
-    pub checkpoint: Option<CheckpointStatus>,
-    /// What its windows hold.
-    pub state_keys: u64,
-    pub state_windows: u64,
-    /// What is not as it should be.
-    pub conditions: Vec<Condition>,
-}
-
-/// One partition that a slot reads.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InputStatus {
-    /// Source or exchange and partition, such as `events/3`.
-    pub input: String,
-    pub position: i64,
-    /// Distance to the end, in records (files: bytes).
-    pub lag: Option<i64>,
-    /// `W_START` and `W_END` are printed as null.
-    #[serde(serialize_with = "known_watermark")]
-    pub watermark: Millis,
-    /// Caught up for so long that time passes without rows.
-    pub idle: bool,
-    pub ended: bool,
-}
-
-/// The last checkpoint that the journal names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CheckpointStatus {
-    pub epoch: u64,
-    /// When it was complete, epoch ms.
-    pub at: Millis,
-    pub bytes: u64,
-    pub took_ms: u64,
-}
-
-/// Something that a user should know, as Kubernetes' conditions say it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Condition {
-    /// Such as `CheckpointStale`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// One CamelCase word.
-    pub reason: String,
-    pub message: String,
-}
-
-/// The whole job in this process, as `/status` prints it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobStatus {
-    pub job: JobIdentity,
-    /// The wall clock, epoch ms.
-    pub now: Millis,
-    /// Of this program.
-    pub version: &'static str,
-    pub ready: bool,
-    pub rows_in: u64,
-    pub rows_out: u64,
-    pub rows_in_per_second: u64,
-    pub rows_out_per_second: u64,
-    /// Sum over the inputs that know theirs.
-    pub lag: Option<i64>,
-    /// The lowest of the inputs that are not idle and have not ended.
-    pub watermark: Option<Millis>,
-    /// The wall clock minus the watermark.
-    pub watermark_delay_ms: Option<i64>,
-    /// The input that has the lowest watermark.
-    pub held_back_by: Option<String>,
-    /// Of the slot whose last checkpoint is the oldest.
-    pub checkpoint_age_ms: Option<i64>,
-    pub conditions: Vec<Condition>,
-    pub slots: Vec<SlotStatus>,
-}
+use streamjob_core::chunk::Millis;
+pub use streamjob_crds::{
+    CheckpointStatus, InputStatus, JobIdentity, Phase, SLOT_FAILED, SlotStatus, WorkerCondition,
+    WorkerStatus,
+};
 
 #[derive(Debug)]
 pub struct Board {
@@ -133,8 +22,10 @@ pub struct Board {
 #[derive(Debug, Default)]
 struct Facts {
     slots: BTreeMap<u32, SlotStatus>,
-    /// Slots that this process is to run; ready when all of them are.
-    expected: usize,
+    /// Slots that this process is to run, once they are known; ready when all of them are.
+    expected: Option<usize>,
+    /// Slots of the whole job.
+    slot_count: Option<u32>,
     /// Rows of slots that have been let go.
     gone: (u64, u64),
     /// When rates were last measured, and the totals then.
@@ -152,7 +43,12 @@ impl Board {
 
     /// Says how many slots this process is to run.
     pub fn expect(&self, slots: usize) {
-        self.facts().expected = slots;
+        self.facts().expected = Some(slots);
+    }
+
+    /// Says how many slots the whole job has, wherever they run.
+    pub fn job_has(&self, slots: u32) {
+        self.facts().slot_count = Some(slots);
     }
 
     /// Puts a slot's facts in the place of its earlier ones.
@@ -169,6 +65,20 @@ impl Board {
         }
     }
 
+    /// Says that a slot does not run, and why.
+    pub fn fail(&self, slot: u32, term: u64, reason: &str) {
+        self.update(SlotStatus {
+            slot,
+            term,
+            conditions: vec![WorkerCondition {
+                kind: SLOT_FAILED.to_owned(),
+                reason: "TriedAgain".to_owned(),
+                message: format!("slot {slot}: {reason}"),
+            }],
+            ..SlotStatus::default()
+        });
+    }
+
     /// Measures the rates since the last call; the progress thread does it each second.
     pub fn measure(&self, now: Instant) {
         let mut facts = self.facts();
@@ -182,7 +92,7 @@ impl Board {
     }
 
     /// The job as a whole. `now` is the wall clock.
-    pub fn status(&self, now: Millis) -> JobStatus {
+    pub fn status(&self, now: Millis) -> WorkerStatus {
         let facts = self.facts();
         let (rows_in, rows_out) = facts.totals();
         let slots: Vec<SlotStatus> = facts.slots.values().cloned().collect();
@@ -191,18 +101,21 @@ impl Board {
         let lowest = inputs()
             .filter(|input| !input.idle && !input.ended)
             .min_by_key(|input| input.watermark);
-        let watermark = lowest.and_then(InputStatus::known_watermark);
+        let watermark = lowest.and_then(|input| input.watermark);
         let oldest = slots
             .iter()
             .filter_map(|slot| slot.checkpoint.as_ref())
             .map(|checkpoint| checkpoint.at)
             .min();
-        JobStatus {
+        WorkerStatus {
             job: self.job.clone(),
             now,
-            version: env!("CARGO_PKG_VERSION"),
-            ready: slots.len() >= facts.expected.max(1)
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: facts
+                .expected
+                .is_some_and(|expected| slots.len() >= expected)
                 && slots.iter().all(|slot| slot.phase >= Phase::Running),
+            slot_count: facts.slot_count,
             rows_in,
             rows_out,
             rows_in_per_second: facts.rates.0,
@@ -233,27 +146,12 @@ impl Facts {
 }
 
 /// Each kind once: what many slots say alike is said once.
-fn conditions(slots: &[SlotStatus]) -> Vec<Condition> {
+fn conditions(slots: &[SlotStatus]) -> Vec<WorkerCondition> {
     let mut kinds = BTreeMap::new();
     for condition in slots.iter().flat_map(|slot| &slot.conditions) {
         kinds.entry(&condition.kind).or_insert(condition);
     }
     kinds.into_values().cloned().collect()
-}
-
-impl InputStatus {
-    /// `None` before the first row and after the end.
-    pub fn known_watermark(&self) -> Option<Millis> {
-        known(self.watermark)
-    }
-}
-
-fn known(watermark: Millis) -> Option<Millis> {
-    (watermark != W_START && watermark != W_END).then_some(watermark)
-}
-
-fn known_watermark<S: serde::Serializer>(watermark: &Millis, to: S) -> Result<S::Ok, S::Error> {
-    known(*watermark).serialize(to)
 }
 
 #[cfg(test)]
@@ -262,11 +160,11 @@ mod tests {
 
     use super::*;
 
-    fn input(name: &str, watermark: Millis) -> InputStatus {
+    fn input(name: &str, watermark: impl Into<Option<Millis>>) -> InputStatus {
         InputStatus {
             input: name.to_owned(),
             lag: Some(10),
-            watermark,
+            watermark: watermark.into(),
             ..InputStatus::default()
         }
     }
@@ -297,7 +195,7 @@ mod tests {
             (Some(300), Some(700))
         );
         assert_eq!(status.lag, Some(30));
-        board.update(slot(1, 5, vec![input("events/2", W_START)]));
+        board.update(slot(1, 5, vec![input("events/2", None)]));
         let status = board.status(1000);
         assert_eq!(
             (status.watermark, status.held_back_by.as_deref()),

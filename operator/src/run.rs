@@ -1,0 +1,146 @@
+//! The life of the operator: serves HTTP, waits until it leads, then looks after jobs until a signal or until it leads no more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use kube::Client;
+use kube::runtime::controller::{self, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::watcher;
+use kube_lease_manager::LeaseManagerBuilder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::RunArgs;
+use crate::cluster::{self, Changes, Cluster, Scope};
+use crate::controller::{Operator, Settings, after_error, reconcile};
+use crate::metrics::Metrics;
+use crate::{http, names};
+
+/// How long a leader that is gone holds the others back, and how long before that it must have renewed.
+const LEASE_SECONDS: u64 = 15;
+const GRACE_SECONDS: u64 = 5;
+const LET_GO: Duration = Duration::from_secs(2);
+
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("found no cluster: run in a pod, or set KUBECONFIG")?;
+    let namespace = client.default_namespace().to_owned();
+    let scope = match (args.all_namespaces, args.namespace) {
+        (true, _) => Scope::All,
+        (false, named) => Scope::Namespace(named.unwrap_or_else(|| namespace.clone())),
+    };
+    let metrics = Metrics::new()?;
+    let settings = Settings {
+        image: args.worker_image,
+        pull_policy: args.worker_image_pull_policy,
+    };
+    let lease = LeaseManagerBuilder::new(client.clone(), names::LEASE)
+        .with_namespace(namespace)
+        .with_duration(LEASE_SECONDS)
+        .with_grace(GRACE_SECONDS)
+        .build()
+        .await
+        .with_context(|| format!("cannot use the lease `{}`", names::LEASE))?;
+    let (leads, renewing) = lease.watch().await;
+    let served = http::serve(args.listen, metrics.clone());
+    let led = lead(client, leads, &scope, settings, metrics);
+    let ended = tokio::select! {
+        ended = served => ended,
+        ended = led => ended,
+        ended = terminated() => ended,
+    };
+    // Nobody listens to the lease any more: it is let go, so that the next one need not wait until it expires.
+    match tokio::time::timeout(LET_GO, renewing).await {
+        Ok(Ok(Ok(_))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "cannot let go of the lease"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("cannot let go of the lease in time"),
+    }
+    ended
+}
+
+/// A leader that leads no more ends: whoever starts it anew starts with nothing in hand.
+async fn lead(
+    client: Client,
+    mut leads: watch::Receiver<bool>,
+    scope: &Scope,
+    settings: Settings,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    tracing::info!(?scope, "waiting to lead");
+    until(&mut leads, true).await?;
+    tracing::info!("leading");
+    metrics.leads.set(1);
+    tokio::select! {
+        ended = look_after(client, scope, settings, metrics) => ended,
+        lost = until(&mut leads, false) => {
+            lost?;
+            bail!("leads no more: another operator has taken over, or the cluster did not answer")
+        }
+    }
+}
+
+async fn until(leads: &mut watch::Receiver<bool>, wanted: bool) -> anyhow::Result<()> {
+    leads
+        .wait_for(|leads| *leads == wanted)
+        .await
+        .context("the lease is not renewed any more")?;
+    Ok(())
+}
+
+async fn look_after(
+    client: Client,
+    scope: &Scope,
+    settings: Settings,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let (cluster, mut changes) = Cluster::watch(client.clone(), scope);
+    see_all(&cluster, &mut changes).await?;
+    let reporter = Reporter {
+        controller: names::MANAGER.to_owned(),
+        instance: std::env::var("POD_NAME").ok(),
+    };
+    let events = Recorder::new(client.clone(), reporter);
+    let operator = Arc::new(Operator::new(cluster, settings, events, metrics));
+    let kind = cluster::jobs();
+    let jobs = cluster::api(&client, scope, &kind);
+    Controller::new_with(jobs, watcher::Config::default(), kind)
+        .with_config(controller::Config::default().concurrency(32))
+        .reconcile_on(changes)
+        .run(reconcile, after_error, operator)
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a look at a job did not end well");
+            }
+        })
+        .await;
+    bail!("the watch of the jobs has ended")
+}
+
+/// Decisions made before all is seen would be made anew, from terms that are too low.
+async fn see_all(cluster: &Cluster, changes: &mut Changes) -> anyhow::Result<()> {
+    let polled = async {
+        while changes.next().await.is_some() {}
+        bail!("the watches have ended")
+    };
+    tokio::select! {
+        seen = cluster.is_seen() => seen,
+        ended = polled => ended,
+    }
+}
+
+async fn terminated() -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending; jobs go on");
+    Ok(())
+}
