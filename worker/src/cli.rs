@@ -13,8 +13,9 @@ use streamjob_core::plan::{self, JobPlan, SourceKind};
 
 use crate::logging;
 use crate::run;
+use crate::serve;
 use crate::source::file::resolve;
-use args::{Arguments, Command, JobArgs, RunArgs};
+use args::{Arguments, Command, JobArgs, RunArgs, ServeArgs};
 pub use exit::{ExitCode, Failure};
 use job::Job;
 
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
     logging::start(arguments.logging());
     let outcome = match &arguments.command {
         Command::Run(run) => run_job(run),
+        Command::Serve(serve) => serve_job(serve),
         Command::Validate(job) => validate(job),
         Command::Explain(job) => explain(job),
         Command::Produce(produce) => produce::produce(produce),
@@ -47,6 +49,11 @@ pub fn main() -> ExitCode {
 fn run_job(args: &RunArgs) -> Result<ExitCode, Failure> {
     let job = load(&args.job)?;
     run::run(&job, args)
+}
+
+fn serve_job(args: &ServeArgs) -> Result<ExitCode, Failure> {
+    let job = load(&args.job)?;
+    serve::serve(&job, args)
 }
 
 fn validate(args: &JobArgs) -> Result<ExitCode, Failure> {

@@ -30,6 +30,7 @@ use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints, Upload};
 use crate::cli::ExitCode;
 use crate::commit::{Committer, CommitterGone, Message};
 use crate::peers::Peers;
+use crate::peers::journals::Hosted;
 use crate::report::SlotReport;
 use crate::resolve::{ResolveError, Resolver};
 use crate::sink::{ExternalSink, SinkError, not_ahead};
@@ -63,6 +64,8 @@ pub enum DriverError {
     CommitterGone(#[from] CommitterGone),
     #[error("the protocol asked for {0} out of turn")]
     OutOfTurn(&'static str),
+    #[error("a slot's thread panicked: see above, and please report it")]
+    Panicked,
 }
 
 impl DriverError {
@@ -109,7 +112,7 @@ pub struct Driver {
     pub term: u64,
     pub incarnation: String,
     /// Slots in this process: epochs lengthen with them.
-    pub hosted: u32,
+    pub hosted: Arc<Hosted>,
 }
 
 /// An epoch that was closed and whose commit is not known yet, or not applied everywhere.
@@ -276,7 +279,10 @@ struct CheckpointClock {
 impl<'a> Running<'a> {
     fn new(driver: &'a mut Driver, state: restore::Restored, last: JournalRecord) -> Self {
         let interval = driver.plan.spec.checkpoint.interval.to_std();
-        let pace = Pace::new(driver.plan.spec.epoch.interval.to_std(), driver.hosted);
+        let pace = Pace::new(
+            driver.plan.spec.epoch.interval.to_std(),
+            driver.hosted.count(),
+        );
         driver.report.running(last.epoch, last.term);
         driver.term = last.term;
         Running {

@@ -16,7 +16,7 @@ use streamjob_core::engine::{Layout, TaskId};
 use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, SourcePlan, slots};
 use streamjob_crds::KafkaSink;
 
-use crate::cli::args::RunArgs;
+use crate::cli::args::{HostArgs, RunArgs};
 use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
 use crate::connect::{ConnectError, Kafka};
@@ -41,7 +41,7 @@ pub struct Names {
 }
 
 impl Names {
-    pub fn of(job: &Job, args: &RunArgs) -> Self {
+    pub fn of(job: &Job, args: &HostArgs) -> Self {
         let (namespace, name) = (job.namespace.clone(), job.name.clone());
         let uid = args.uid.clone().unwrap_or_else(|| {
             let digest = Sha256::digest(format!("{namespace}/{name}"));
@@ -221,6 +221,14 @@ impl Setup {
                 Some(slot) => Err(usage(format!("--slots {slot}: the job has slots 0 to {}", self.layout.slots - 1))),
                 None => Ok(slots.0.clone()),
             },
+        }
+    }
+
+    /// Slots of the whole job: with a file journal they all commit as one.
+    pub fn slot_count(&self) -> u32 {
+        match self.journal {
+            JobJournal::File { .. } => 1,
+            JobJournal::Kafka { .. } => self.layout.slots,
         }
     }
 

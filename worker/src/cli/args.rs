@@ -23,12 +23,15 @@ Examples:
   streamjob-worker produce job.yaml --source events --rows 100000
                                               fill the topic of a source with made-up events
 
+In a cluster the operator starts `streamjob-worker serve` in pods.
+
 Exit codes: 0 done, 1 bad job file, 2 bad command line, 70 refused to go on (the message says what to do),
 75 servers unreachable, 78 another worker has taken over.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(RunArgs),
+    Serve(ServeArgs),
     Validate(JobArgs),
     Explain(JobArgs),
     Produce(ProduceArgs),
@@ -38,7 +41,8 @@ impl Arguments {
     /// How to log while the command runs.
     pub fn logging(&self) -> (LogFormat, bool) {
         match &self.command {
-            Command::Run(run) => (run.log_format, run.quiet),
+            Command::Run(run) => (run.host.log_format, run.quiet),
+            Command::Serve(serve) => (serve.host.log_format, false),
             Command::Produce(produce) => (LogFormat::Text, produce.quiet),
             Command::Validate(_) | Command::Explain(_) => (LogFormat::Text, true),
         }
@@ -65,12 +69,8 @@ Examples:
 pub struct RunArgs {
     #[command(flatten)]
     pub job: JobArgs,
-    /// Folder for what has to survive a restart: checkpoints, and the journal of a job without Kafka
-    #[arg(long, value_name = "DIR", default_value = ".streamjob")]
-    pub state_dir: PathBuf,
-    /// Folder of the job's secrets, a folder each, a file a key [default: `secrets` beside the job file]
-    #[arg(long, value_name = "DIR")]
-    pub secrets_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub host: HostArgs,
     /// Run only these slots here, such as `0,2-3`; other processes run the others
     #[arg(long, value_name = "SLOTS", value_parser = parse_slots)]
     pub slots: Option<Slots>,
@@ -80,6 +80,37 @@ pub struct RunArgs {
     /// Forget the job's journal and state, and empty its output files
     #[arg(long, conflicts_with = "slots")]
     pub fresh: bool,
+    /// Log warnings and errors only, and show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+const SERVE_HELP: &str = "\
+Takes the slots that the ConfigMap `<job>-placement` gives to this pod (POD_NAME), and lets go of those that it takes away,
+while the others go on. SIGTERM commits, checkpoints and ends with exit code 0.";
+
+/// Run those slots of a job that a cluster places here; the operator starts it in pods
+#[derive(Clone, Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The headless Service through which the job's workers find each other
+    #[arg(long, value_name = "NAME")]
+    pub service: String,
+}
+
+/// What `run` and `serve` share: where this process keeps and finds things.
+#[derive(Clone, Debug, Args)]
+pub struct HostArgs {
+    /// Folder for what has to survive a restart: checkpoints, and the journal of a job without Kafka
+    #[arg(long, value_name = "DIR", default_value = ".streamjob")]
+    pub state_dir: PathBuf,
+    /// Folder of the job's secrets, a folder each, a file a key [default: `secrets` beside the job file]
+    #[arg(long, value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
     /// Uid of the job [default: made from its namespace and name]
     #[arg(long, value_name = "UID", value_parser = parse_uid)]
     pub uid: Option<String>,
@@ -89,9 +120,6 @@ pub struct RunArgs {
     /// How to write the log, on stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Log warnings and errors only, and show no progress
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// What `validate` and `explain` share with the others.
