@@ -56,6 +56,10 @@ properties: ## The engine against the oracle, over random logs
 scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects)
 	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS)
 
+.PHONY: cluster
+cluster: bins ## The chart and the operator on a real Kubernetes (root, containerd; the first time builds Kubernetes)
+	$(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
+
 .PHONY: chaos
 chaos: bins ## The fault scenarios in their long form: millions of events, dozens of kills (ONLY=name selects)
 	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads 1 --nocapture
@@ -80,4 +84,11 @@ audit: ## Licences and advisories of the dependencies (needs cargo-deny)
 .PHONY: generated
 generated: bins ## Write the files that are made from the types
 	@$(BIN)/streamjob-operator crds > crds/yaml/streamjobs.yaml
+	@cp crds/yaml/streamjobs.yaml helm/streamjob/crds/streamjobs.yaml
 	@$(BIN)/streamjob-operator reference > docs/job-file.md
+
+HELM ?= helm
+.PHONY: manifests
+manifests: generated ## Render the chart to manifests/install.yaml (needs helm)
+	@{ echo "# The chart helm/streamjob, rendered by 'make manifests' for the namespace streamjob."; \
+		$(HELM) template streamjob helm/streamjob --namespace streamjob --include-crds --kube-version 1.33.0; } > manifests/install.yaml
