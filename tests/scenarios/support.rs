@@ -146,6 +146,8 @@ pub struct Story {
     pub scratch: Scratch,
     pub cluster: Cluster,
     pub manifest: Manifest,
+    /// Of the job, where a cluster gives it another than the manifest's name.
+    pub uid: String,
     pub expected: Vec<Row>,
     job: PathBuf,
     feeder: Feeder,
@@ -234,6 +236,7 @@ impl Story {
             output,
             scratch,
             cluster,
+            uid: manifest.name.clone(),
             manifest,
             expected,
             job,
@@ -243,7 +246,7 @@ impl Story {
 
     /// A worker for some slots (`0,2-3`), or for all.
     pub fn worker(&self, slots: Option<&str>) -> Result<Worker> {
-        let mut arguments = vec!["--uid", &self.manifest.name];
+        let mut arguments = vec!["--uid", &self.uid];
         arguments.extend(slots.into_iter().flat_map(|slots| ["--slots", slots]));
         Worker::run(self.scratch.path(), &self.job, &arguments)
     }
@@ -330,13 +333,13 @@ impl Story {
     /// Its records by slot.
     pub fn journal(&self) -> Result<Vec<Vec<Value>>> {
         self.cluster
-            .journal(&format!("streamjob-{}-journal", self.manifest.name))
+            .journal(&format!("streamjob-{}-journal", self.uid))
     }
 
     /// Newest record of each slot.
     pub fn newest(&self) -> Result<Vec<Option<Value>>> {
         self.cluster
-            .newest(&format!("streamjob-{}-journal", self.manifest.name))
+            .newest(&format!("streamjob-{}-journal", self.uid))
     }
 
     /// Waits until the job's output has grown by at least a row. False: there is no more to come.

@@ -1,4 +1,4 @@
-//! Installs the servers when they are missing, once a machine: Kafka's jars by Maven, the S3 server by Go.
+//! Installs the servers when they are missing, once a machine: Kafka's jars by Maven, the S3 server and Kubernetes by Go.
 //!
 //! Everything lands in the cache folder, under a name with a digest of the coordinates: new coordinates are a new
 //! folder. A lock file makes concurrent test processes wait for the one that installs.
@@ -15,6 +15,12 @@ use crate::scratch::cache_folder;
 const KAFKA_POM: &str = include_str!("../../servers/kafka/pom.xml");
 const S3_GO_MOD: &str = include_str!("../../servers/s3/go.mod");
 const S3_GO_SUM: &str = include_str!("../../servers/s3/go.sum");
+const KUBERNETES: [(&str, &str); 4] = [
+    ("go.mod", include_str!("../../servers/kubernetes/go.mod")),
+    ("go.sum", include_str!("../../servers/kubernetes/go.sum")),
+    ("main.go", include_str!("../../servers/kubernetes/main.go")),
+    ("dns.go", include_str!("../../servers/kubernetes/dns.go")),
+];
 
 /// The folder with Kafka's jars.
 pub fn kafka_jars() -> Result<PathBuf> {
@@ -38,14 +44,49 @@ pub fn s3_binary() -> Result<PathBuf> {
     installed("s3", &format!("{S3_GO_MOD}{S3_GO_SUM}"), |folder| {
         fs::write(folder.join("go.mod"), S3_GO_MOD)?;
         fs::write(folder.join("go.sum"), S3_GO_SUM)?;
-        let mut go = Command::new("go");
-        go.args(["build", "-trimpath", "-ldflags", "-s -w", "-o", "versitygw"]);
-        go.arg("github.com/versity/versitygw/cmd/versitygw");
-        go.env("GOFLAGS", "-mod=readonly -buildvcs=false")
-            .env("CGO_ENABLED", "0");
-        run(go.current_dir(folder))
+        go_build(
+            folder,
+            "versitygw",
+            "",
+            "github.com/versity/versitygw/cmd/versitygw",
+        )
     })
     .map(|folder| folder.join("versitygw"))
+}
+
+/// The folder with Kubernetes' components, `kubectl` and `helm`. Two cores take five minutes to build them.
+pub fn kubernetes() -> Result<PathBuf> {
+    let coordinates: String = KUBERNETES.iter().map(|(_, text)| *text).collect();
+    installed("kubernetes", &coordinates, |folder| {
+        for (name, text) in KUBERNETES {
+            fs::write(folder.join(name), text)?;
+        }
+        let version = "-X k8s.io/component-base/version.gitVersion=v1.33.13";
+        go_build(folder, "kubernetes", version, ".")?;
+        go_build(folder, "helm", "", "helm.sh/helm/v3/cmd/helm")?;
+        for component in [
+            "etcd",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+            "kubectl",
+            "cluster-dns",
+        ] {
+            std::os::unix::fs::symlink("kubernetes", folder.join(component))?;
+        }
+        Ok(())
+    })
+}
+
+fn go_build(folder: &Path, out: &str, flags: &str, package: &str) -> Result<()> {
+    let mut go = Command::new("go");
+    go.args(["build", "-trimpath", "-ldflags", &format!("-s -w {flags}")]);
+    go.args(["-o", out, package]);
+    go.env("GOFLAGS", "-mod=readonly -buildvcs=false")
+        .env("CGO_ENABLED", "0");
+    run(go.current_dir(folder))
 }
 
 /// Runs `install` in an empty folder, unless an earlier run of it succeeded.

@@ -31,6 +31,8 @@ pub struct KafkaOptions {
     pub proxied: bool,
     /// A third listener: TLS, and SASL with PLAIN or SCRAM.
     pub secure: bool,
+    /// Where the plain listener is, if not on loopback.
+    pub host: Option<String>,
     /// Further lines for `server.properties`.
     pub properties: Vec<String>,
 }
@@ -53,6 +55,8 @@ pub struct Kafka {
 struct Node {
     process: Mutex<Option<Process>>,
     id: usize,
+    /// Of the plain listener.
+    host: String,
     port: u16,
     controller_port: u16,
     /// Listens on, is advertised on.
@@ -103,7 +107,8 @@ impl Kafka {
 
     /// The plain listeners.
     pub fn bootstrap(&self) -> String {
-        self.addresses(|node| Some(node.port))
+        let plain = |node: &Node| format!("{}:{}", node.host, node.port);
+        self.nodes.iter().map(plain).collect::<Vec<_>>().join(",")
     }
 
     /// The listeners that only a proxy can serve: those addresses are advertised, nobody listens there.
@@ -234,8 +239,8 @@ impl Kafka {
         let list = |show: fn(&Listener) -> String| -> String {
             listeners.iter().map(show).collect::<Vec<_>>().join(",")
         };
-        let listen = list(|l| format!("{}://127.0.0.1:{}", l.name, l.port));
-        let advertise = list(|l| format!("{}://127.0.0.1:{}", l.name, l.advertised));
+        let listen = list(|l| format!("{}://{}:{}", l.name, l.host, l.port));
+        let advertise = list(|l| format!("{}://{}:{}", l.name, l.host, l.advertised));
         let protocols = list(|l| format!("{}:{}", l.name, l.protocol));
         let mut text = format!(
             "process.roles=broker,controller\n\
@@ -309,6 +314,7 @@ const CLUSTER_PROPERTIES: &str = "\
 /// Where clients come in.
 struct Listener {
     name: &'static str,
+    host: String,
     port: u16,
     advertised: u16,
     protocol: &'static str,
@@ -318,11 +324,15 @@ impl Node {
     fn listeners(&self) -> Vec<Listener> {
         let plain = |name, port, advertised| Listener {
             name,
+            host: "127.0.0.1".to_owned(),
             port,
             advertised,
             protocol: "PLAINTEXT",
         };
-        let mut listeners = vec![plain("PLAINTEXT", self.port, self.port)];
+        let mut listeners = vec![Listener {
+            host: self.host.clone(),
+            ..plain("PLAINTEXT", self.port, self.port)
+        }];
         listeners.extend(
             self.proxied
                 .map(|(port, advertised)| plain("PROXIED", port, advertised)),
@@ -338,6 +348,10 @@ impl Node {
         Node {
             process: Mutex::new(None),
             id,
+            host: options
+                .host
+                .clone()
+                .unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: ports::free_port(),
             controller_port: ports::free_port(),
             proxied: options
@@ -358,7 +372,7 @@ impl Node {
         let started = wait_until(START_LIMIT, || {
             let log = process.stdout();
             let up = log.contains("Kafka Server started")
-                && TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+                && TcpStream::connect((self.host.as_str(), self.port)).is_ok();
             (up || process.ended().is_some()).then_some(up)
         });
         match started {

@@ -20,15 +20,22 @@ pub const SECRET_KEY: &str = "streamjob-secret";
 pub struct S3 {
     // The process goes before its data.
     process: Mutex<Option<Process>>,
+    host: String,
     port: u16,
     scratch: Scratch,
 }
 
 impl S3 {
     pub fn start() -> Result<S3> {
+        S3::start_on("127.0.0.1")
+    }
+
+    /// On another address of this machine.
+    pub fn start_on(host: &str) -> Result<S3> {
         let scratch = Scratch::new("s3");
         let server = S3 {
             process: Mutex::new(None),
+            host: host.to_owned(),
             port: ports::free_port(),
             scratch,
         };
@@ -42,7 +49,7 @@ impl S3 {
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// Where the bucket's objects are, as files.
@@ -61,7 +68,7 @@ impl S3 {
         command.args([
             "--quiet",
             "--port",
-            &format!("127.0.0.1:{}", self.port),
+            &format!("{}:{}", self.host, self.port),
             "posix",
         ]);
         command.arg(self.scratch.path().join("root"));
@@ -70,7 +77,7 @@ impl S3 {
             .env("ROOT_SECRET_KEY", SECRET_KEY);
         let process = Process::start(command, "s3", self.scratch.path())?;
         wait_until(Duration::from_secs(20), || {
-            TcpStream::connect(("127.0.0.1", self.port)).ok()
+            TcpStream::connect((self.host.as_str(), self.port)).ok()
         })
         .with_context(|| format!("the S3 server does not answer:\n{}", process.tail()))?;
         *lock(&self.process) = Some(process);
