@@ -108,6 +108,10 @@ mod tests {
     fn object(yaml: &str, change: impl Fn(&mut Value)) -> DynamicObject {
         let mut document: Value = serde_yaml::from_str(yaml).unwrap();
         change(&mut document["spec"]);
+        // In a cluster every job has one.
+        if document["metadata"]["namespace"].is_null() {
+            document["metadata"]["namespace"] = "default".into();
+        }
         serde_json::from_value(document).unwrap()
     }
 

@@ -84,6 +84,7 @@ fn samples() {
         include_str!("../../../../manifests/samples/sessions.yaml"),
         include_str!("../../../../manifests/samples/kafka-revenue.yaml"),
         include_str!("../../../../manifests/samples/filter.yaml"),
+        include_str!("../../../../manifests/samples/cluster-revenue.yaml"),
     ] {
         assert_eq!(shown(text), "fine");
     }
