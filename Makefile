@@ -53,8 +53,8 @@ properties: ## The engine against the oracle, over random logs
 	$(CARGO) $(TEST) --test properties
 
 .PHONY: scenarios
-scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects)
-	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS)
+scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects, SKIP=name leaves out)
+	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS) $(addprefix --skip ,$(SKIP))
 
 .PHONY: cluster
 cluster: bins ## The chart and the operator on a real Kubernetes (root, containerd; the first time builds Kubernetes)
