@@ -14,6 +14,8 @@ use streamjob_tests::servers::S3;
 use streamjob_tests::servers::s3::{ACCESS_KEY, BUCKET, REGION};
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
 
+use crate::support::rows;
+
 const RETAINED: usize = 2;
 
 /// A job that counts generated events for some ten seconds, with a checkpoint every 200 ms.
@@ -104,9 +106,7 @@ spec:
     }
 
     fn rows(&self) -> Result<Vec<Row>> {
-        let text = fs::read_to_string(self.scratch.path().join("out.ndjson"))?;
-        let rows = text.lines().map(|line| Ok(serde_json::from_str(line)?));
-        rows.collect()
+        rows(&self.scratch.path().join("out.ndjson"))
     }
 }
 

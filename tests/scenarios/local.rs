@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,6 +12,8 @@ use streamjob_tests::oracle::Row;
 use streamjob_tests::process::wait_until;
 use streamjob_tests::scratch::Scratch;
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
+
+use crate::support::rows;
 
 const COUNT_PER_KEY: &str = "\
 apiVersion: streamjob.dev/v1alpha1
@@ -74,13 +75,6 @@ spec:
     - {{name: rows, from: counts, {sink}}}
 "
     )
-}
-
-fn rows(path: &Path) -> Result<Vec<Row>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    text.lines()
-        .map(|line| Ok(serde_json::from_str(line).with_context(|| line.to_string())?))
-        .collect()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the stories share: the job they run, its input and expected output, and how they end.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -32,6 +33,14 @@ pub fn long_form() -> bool {
 /// One of two numbers, by the form.
 pub fn by_form<T>(short: T, long: T) -> T {
     if long_form() { long } else { short }
+}
+
+/// The rows of an output file.
+pub fn rows(path: &Path) -> failure::Result<Vec<Row>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.lines()
+        .map(|line| Ok(serde_json::from_str(line).with_context(|| line.to_string())?))
+        .collect()
 }
 
 /// Count, sum and maximum per user and 10 s.

@@ -214,11 +214,6 @@ impl Upload {
             }
         }
     }
-
-    /// For a `select!` over several channels.
-    pub fn channel(&self) -> &Receiver<Result<Uploaded, CheckpointError>> {
-        &self.answer
-    }
 }
 
 impl Checkpoints {

@@ -133,11 +133,6 @@ impl Committer {
         messages.send(message).map_err(|_| CommitterGone)
     }
 
-    /// Waits for the next decision.
-    pub fn decision(&self) -> Result<Decision, CommitterGone> {
-        self.decisions.recv().map_err(|_| CommitterGone)
-    }
-
     /// The next decision, if there is one.
     pub fn try_decision(&self) -> Result<Option<Decision>, CommitterGone> {
         match self.decisions.try_recv() {

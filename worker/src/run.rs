@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, never, select, unbounded};
 use streamjob_core::commit::Term;
 use streamjob_core::plan::{JournalPlan, SinkKind};
 
-use crate::checkpoint::{CheckpointError, Checkpoints, StorageConfig};
+use crate::checkpoint::{Checkpoints, StorageConfig};
 use crate::cli::args::{HostArgs, LogFormat, RunArgs};
 use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::names;
 use crate::progress::{Progress, Show};
 use crate::secrets::Secrets;
-use crate::setup::{Kafkas, Names, Setup, noted_checkpoints, refused, unreachable};
+use crate::setup::{Kafkas, Names, Setup, bad_setting, noted_checkpoints, refused, unreachable};
 use crate::status::{Board, JobIdentity};
 
 /// Runs the job until its end or a signal.
@@ -82,7 +82,8 @@ impl<'a> Host<'a> {
         let secrets = Secrets::new(folder.unwrap_or_else(|| job.folder.join("secrets")));
         let kafkas = Kafkas::connect(job, &secrets, &names)?;
         let storage = storage(job, args)?;
-        let checkpoints = Checkpoints::open(&storage, &names.uid, &secrets).map_err(bad_storage)?;
+        let checkpoints = Checkpoints::open(&storage, &names.uid, &secrets)
+            .map_err(|error| bad_setting(error.is_unreachable(), error))?;
         if fresh {
             forget(job, &names, &kafkas, &args.state_dir, &checkpoints)?;
         }
@@ -127,15 +128,6 @@ fn storage(job: &Job, args: &HostArgs) -> Result<StorageConfig, Failure> {
         let told = anyhow!("checkpoint.storage names no S3 connection");
         Failure::new(ExitCode::BadManifest, told)
     })
-}
-
-/// A secret, bucket or folder that is wrong is the user's to mend; a server that does not answer may come back.
-fn bad_storage(error: CheckpointError) -> Failure {
-    let code = match error.is_unreachable() {
-        true => ExitCode::Unreachable,
-        false => ExitCode::BadManifest,
-    };
-    Failure::new(code, error)
 }
 
 /// How progress is shown beside the rows that the job itself prints.

@@ -108,14 +108,16 @@ impl Kafkas {
     }
 }
 
-/// A secret or setting that is wrong is the user's to mend; a server that does not answer may come back.
 fn bad_connection(error: ConnectError) -> Failure {
-    let code = if error.is_unreachable() {
-        ExitCode::Unreachable
-    } else {
-        ExitCode::BadManifest
-    };
-    Failure::new(code, error)
+    bad_setting(error.is_unreachable(), error)
+}
+
+/// A secret or setting that is wrong is the user's to mend; a server that does not answer may come back.
+pub fn bad_setting(passes: bool, error: impl Into<anyhow::Error>) -> Failure {
+    match passes {
+        true => unreachable(error),
+        false => Failure::new(ExitCode::BadManifest, error),
+    }
 }
 
 fn used_connections(plan: &JobPlan) -> Vec<String> {

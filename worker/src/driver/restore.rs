@@ -78,9 +78,12 @@ pub fn replay(
 ) -> Result<(), DriverError> {
     for cut in cuts {
         let deadline = std::time::Instant::now() + PATIENCE;
-        while !state.inputs.read_to(&mut state.engine, &cut.positions)? {
+        loop {
             if asked_to_stop() {
                 return Ok(());
+            }
+            if state.inputs.read_to(&mut state.engine, &cut.positions)? {
+                break;
             }
             if std::time::Instant::now() > deadline {
                 return Err(DriverError::Stopped(missing_rows(driver, state, &cut)));
@@ -88,9 +91,6 @@ pub fn replay(
             state
                 .inputs
                 .wait(&driver.committer, Duration::from_millis(20));
-        }
-        if asked_to_stop() {
-            return Ok(());
         }
         let by_task = |name: &String| {
             driver

@@ -145,9 +145,9 @@ impl KafkaJournal {
     /// All of a slot's records. `settled`: no transaction is open on the slot's partition, because its owner has just
     /// been fenced, so all that is written is read. A broker that comes back may show less for a moment.
     pub fn read(&self, slot: u32, settled: bool) -> Result<Reading, JournalError> {
-        let (earliest, mut end) = self.bounds(slot)?;
+        let at = if settled { At::Written } else { At::Latest };
+        let (earliest, end) = self.bounds(slot, at)?;
         if settled {
-            end = self.offset(slot, At::Written)?;
             self.await_stable(slot, end)?;
         }
         let records = self.records(slot, earliest, end)?;
@@ -159,7 +159,7 @@ impl KafkaJournal {
 
     /// A slot's last record.
     pub fn last(&self, slot: u32) -> Result<Option<JournalRecord>, JournalError> {
-        let (earliest, end) = self.bounds(slot)?;
+        let (earliest, end) = self.bounds(slot, At::Latest)?;
         let mut tail = TAIL;
         loop {
             let from = end.saturating_sub(tail).max(earliest);
@@ -177,10 +177,10 @@ impl KafkaJournal {
             .delete_records(&self.topic.topic, &[(partition(slot), before)])
     }
 
-    /// First offset and end of the slot's partition, of the topic that is the job's.
-    fn bounds(&self, slot: u32) -> Result<(i64, i64), JournalError> {
+    /// First offset of the slot's partition and its end, as `at` means it, of the topic that is the job's.
+    fn bounds(&self, slot: u32, at: At) -> Result<(i64, i64), JournalError> {
         self.check_topic()?;
-        let end = self.offset(slot, At::Latest)?;
+        let end = self.offset(slot, at)?;
         Ok((self.offset(slot, At::Earliest)?, end))
     }
 
