@@ -18,6 +18,8 @@ use crate::oracle::Row;
 use crate::process::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Until replicas have caught up after a fault.
+const WHOLE_LIMIT: Duration = Duration::from_secs(120);
 /// Of one question to the brokers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
@@ -119,6 +121,28 @@ impl Cluster {
             .iter()
             .map(|topic| topic.name().to_string())
             .collect())
+    }
+
+    /// Waits until every partition of every topic, the brokers' own too, has a leader and all its replicas in sync: a cluster
+    /// that stands the next fault.
+    pub fn await_whole(&self) -> Result<()> {
+        let consumer: BaseConsumer = self.config().create()?;
+        let lagging = || -> Result<Vec<String>> {
+            let metadata = consumer.fetch_metadata(None, ANSWER_LIMIT)?;
+            let topics = metadata.topics().iter();
+            let partitions = topics.flat_map(|topic| {
+                let partitions = topic.partitions().iter();
+                partitions.map(move |partition| (topic.name(), partition))
+            });
+            let lagging = partitions.filter(|(_, partition)| {
+                partition.leader() < 0 || partition.isr().len() < partition.replicas().len()
+            });
+            Ok(lagging
+                .map(|(topic, partition)| format!("{topic}-{}", partition.id()))
+                .collect())
+        };
+        wait_until(WHOLE_LIMIT, || lagging().ok()?.is_empty().then_some(()))
+            .with_context(|| format!("the cluster does not become whole: {:?}", lagging()))
     }
 
     pub fn partitions(&self, topic: &str) -> Result<usize> {

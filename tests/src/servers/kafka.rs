@@ -290,7 +290,8 @@ impl Kafka {
     }
 }
 
-/// Small internal topics and few threads: a test machine is small.
+/// Small internal topics and few threads: a test machine is small. No retention: tests choose their records' times, and what is
+/// of last year would go at the next check. Those that speak of retention delete records themselves.
 const COMMON_PROPERTIES: &str = "\
     num.partitions=1\n\
     offsets.topic.num.partitions=4\n\
@@ -298,6 +299,7 @@ const COMMON_PROPERTIES: &str = "\
     share.coordinator.state.topic.num.partitions=1\n\
     group.initial.rebalance.delay.ms=0\n\
     auto.create.topics.enable=false\n\
+    log.retention.ms=-1\n\
     message.max.bytes=16777216\n\
     log.cleaner.dedupe.buffer.size=33554432\n\
     num.network.threads=2\n\

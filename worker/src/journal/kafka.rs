@@ -55,6 +55,13 @@ pub enum JournalError {
         "the journal topic `{topic}` partition {slot} could not be read to its end at {end} within {PATIENCE:?}"
     )]
     Slow { topic: String, slot: u32, end: i64 },
+    #[error(
+        "the journal topic `{topic}` partition {slot} has a transaction that began at offset {open} and did not end within {PATIENCE:?}, though its producer is fenced: \
+         if that lasts, a broker lost its marker (Kafka 4.3.0 to 4.4.0 do so when a partition is without a leader for a moment), and whether it was committed \
+         is not to be seen here; `kafka-transactions.sh describe-producers` on the output topics tells: where it has ended, its rows were committed. \
+         `kafka-transactions.sh abort --topic {topic} --partition {slot} --start-offset {open}` gives the epoch up, and its rows are written again"
+    )]
+    Hanging { topic: String, slot: u32, open: i64 },
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(transparent)]
@@ -66,7 +73,7 @@ impl JournalError {
     pub fn unreachable(&self) -> bool {
         match self {
             JournalError::Topic(error) => !error.kafka().permanent(),
-            JournalError::Slow { .. } => true,
+            JournalError::Slow { .. } | JournalError::Hanging { .. } => true,
             _ => false,
         }
     }
@@ -208,14 +215,17 @@ impl KafkaJournal {
     /// Waits until readers of committed records see the slot's partition up to `end`.
     fn await_stable(&self, slot: u32, end: i64) -> Result<(), JournalError> {
         let began = Instant::now();
-        while self.offset(slot, At::Latest)? < end {
+        loop {
+            let open = self.offset(slot, At::Latest)?;
+            if open >= end {
+                return Ok(());
+            }
             if began.elapsed() > PATIENCE {
                 let topic = self.topic.topic.clone();
-                return Err(JournalError::Slow { topic, slot, end });
+                return Err(JournalError::Hanging { topic, slot, open });
             }
             std::thread::sleep(POLL);
         }
-        Ok(())
     }
 
     fn records(
