@@ -114,19 +114,10 @@ spec:
   sources:
     - name: events
       kafka: {{connection: main, topic: {name}-events, until: Latest}}
-      columns:
-{columns}      key: [user_id]
-      eventTime: {{column: ts, maxOutOfOrderness: 4s}}
-  steps:
-    - name: spend
-      from: events
-      groupBy: [user_id]
-      window: {{tumbling: {{size: 10s}}}}
-      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
-  sinks:
+{spend}  sinks:
     - {{name: rows, from: spend, kafka: {{connection: main, topic: {name}-rows, key: [user_id]}}}}
 ",
-        columns = Clicks::columns_yaml()
+        spend = Clicks::spend_yaml("user_id")
     )
 }
 

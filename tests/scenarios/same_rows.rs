@@ -137,18 +137,9 @@ spec:
   sources:
     - name: events
       file: {{path: events.ndjson}}
-      columns:
-{}      key: [user_id]
-      eventTime: {{column: ts, maxOutOfOrderness: 4s}}
-  steps:
-    - name: spend
-      from: events
-      groupBy: [user_id]
-      window: {{tumbling: {{size: 10s}}}}
-      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
-  sinks:
+{spend}  sinks:
     - {{name: rows, from: spend, file: {{path: rows.ndjson}}}}
 ",
-        Clicks::columns_yaml()
+        spend = Clicks::spend_yaml("user_id")
     )
 }

@@ -131,21 +131,11 @@ spec:
 {security}{lake}  sources:
     - name: events
       kafka: {{connection: main, topic: {topic}, startFrom: Earliest{until}}}
-      columns:
-{columns}      key: [user_id]
-      eventTime: {{column: ts, maxOutOfOrderness: {disorder}ms, idleAfter: 1h}}
-  steps:
-    - name: spend
-      from: events
-      groupBy: [{group}]
-      window: {{tumbling: {{size: 10s}}}}
-      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
-  sinks:
+{spend}  sinks:
     - {{name: rows, from: spend, kafka: {{connection: main, topic: {sink}, key: [{group}]}}}}
 {more_sinks}  checkpoint: {{interval: 1s{storage}}}
 ",
-            columns = Clicks::columns_yaml(),
-            disorder = MAX_DISORDER_MS,
+            spend = Clicks::spend_yaml(group),
         )
     }
 }

@@ -109,16 +109,27 @@ impl Clicks {
         writer.flush()
     }
 
-    /// `JOB.yaml`'s source columns for these events, indented to stand under `columns:`.
-    pub fn columns_yaml() -> &'static str {
+    /// The job file from the source's columns to the end of the step `spend`: count, sum and maximum by `group` and 10 s.
+    pub fn spend_yaml(group: &str) -> String {
         // A backslash at the end of a line would eat the first indentation.
-        "        - {name: event_id, type: String}
-        - {name: event_type, type: String}
-        - {name: ts, type: Timestamp, path: timestamp}
-        - {name: user_id, type: String}
-        - {name: amount, type: Double, path: data.amount, nullable: true}
-        - {name: page, type: String, path: data.page}
+        format!(
+            "      columns:
+        - {{name: event_id, type: String}}
+        - {{name: event_type, type: String}}
+        - {{name: ts, type: Timestamp, path: timestamp}}
+        - {{name: user_id, type: String}}
+        - {{name: amount, type: Double, path: data.amount, nullable: true}}
+        - {{name: page, type: String, path: data.page}}
+      key: [user_id]
+      eventTime: {{column: ts, maxOutOfOrderness: {MAX_DISORDER_MS}ms, idleAfter: 1h}}
+  steps:
+    - name: spend
+      from: events
+      groupBy: [{group}]
+      window: {{tumbling: {{size: 10s}}}}
+      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
 "
+        )
     }
 
     /// The same for the oracle.
