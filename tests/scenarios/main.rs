@@ -15,6 +15,7 @@ mod manifests;
 mod s3_outage;
 mod same_rows;
 mod servers;
+mod snapshots;
 mod tls_sasl;
 mod two_processes;
 mod zombies;

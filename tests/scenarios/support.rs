@@ -67,6 +67,25 @@ pub fn click_job() -> Job {
     Clicks::job(MAX_DISORDER_MS, click_step())
 }
 
+/// Each page's rows over all partitions. Nothing is late: the exchange carries the watermarks of the rows' own partitions.
+pub fn expected_by_page(clicks: &Clicks, events: u64) -> Vec<Row> {
+    let step = WindowStep {
+        group: vec!["page".into()],
+        ..click_step()
+    };
+    let job = Clicks::job(MAX_DISORDER_MS, step);
+    let mut oracle = Oracle::new(&job, 1);
+    let mut buffer = Vec::new();
+    for click in (0..events).map(|number| clicks.click(number)) {
+        click.render(&mut buffer);
+        oracle.event(0, Some(&buffer), None);
+    }
+    oracle.end();
+    let outcome = oracle.into_outcome();
+    assert!(outcome[0].late.is_empty());
+    last_rows(&job, &outcome)
+}
+
 /// The job's manifest, in parts.
 pub struct Manifest {
     pub name: String,
@@ -241,6 +260,11 @@ impl Story {
             job,
             feeder,
         })
+    }
+
+    /// The job file.
+    pub fn job(&self) -> &Path {
+        &self.job
     }
 
     /// A worker for some slots (`0,2-3`), or for all.

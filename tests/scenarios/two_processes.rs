@@ -7,16 +7,14 @@ use anyhow::Context;
 use serde_json::json;
 use streamjob_tests::compare::assert_same_rows;
 use streamjob_tests::failure::Result;
-use streamjob_tests::oracle::{Oracle, Row, WindowStep, last_rows};
 use streamjob_tests::process::wait_until;
 use streamjob_tests::scratch::Scratch;
 use streamjob_tests::servers::Kafka;
 use streamjob_tests::topic::{Cluster, Writer};
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
 use streamjob_tests::workload::Clicks;
-use streamjob_tests::workload::clicks::MAX_DISORDER_MS;
 
-use crate::support::{Manifest, by_form, click_step};
+use crate::support::{Manifest, by_form, expected_by_page};
 
 #[test]
 fn an_idle_partition_follows_the_slowest_one_of_another_process() -> Result {
@@ -153,25 +151,10 @@ fn rows_are_re_keyed_between_two_workers_that_are_killed() -> Result {
         worker.expect_exit(exit::DONE)?;
     }
     let rows = cluster.rows(&sink)?;
-    assert_same_rows(&expected(&clicks, events), &rows, &["page", "window_start"]);
+    assert_same_rows(
+        &expected_by_page(&clicks, events),
+        &rows,
+        &["page", "window_start"],
+    );
     Ok(())
-}
-
-/// Each page's rows over all partitions. Nothing is late: the exchange carries the watermarks of the rows' own partitions.
-fn expected(clicks: &Clicks, events: u64) -> Vec<Row> {
-    let step = WindowStep {
-        group: vec!["page".into()],
-        ..click_step()
-    };
-    let job = Clicks::job(MAX_DISORDER_MS, step);
-    let mut oracle = Oracle::new(&job, 1);
-    let mut buffer = Vec::new();
-    for click in (0..events).map(|number| clicks.click(number)) {
-        click.render(&mut buffer);
-        oracle.event(0, Some(&buffer), None);
-    }
-    oracle.end();
-    let outcome = oracle.into_outcome();
-    assert!(outcome[0].late.is_empty());
-    last_rows(&job, &outcome)
 }

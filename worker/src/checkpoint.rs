@@ -292,6 +292,18 @@ impl Checkpoints {
         self.runtime.block_on(fetch(&self.shared, reference))
     }
 
+    /// Stores an object beside the checkpoints. One of that name that is there already must be the same.
+    pub fn create(&self, name: &str, body: Bytes) -> Result<(), CheckpointError> {
+        let name = format!("{}{name}", self.shared.prefix);
+        Ok(self.runtime.block_on(self.shared.create(&name, body))?)
+    }
+
+    /// Reads such an object.
+    pub fn read(&self, name: &str) -> Result<Bytes, CheckpointError> {
+        let name = format!("{}{name}", self.shared.prefix);
+        Ok(self.runtime.block_on(self.shared.storage.read(&name))?)
+    }
+
     /// Deletes in the background. Only for checkpoints that no committed journal record needs any more, and only by the slot's current term.
     pub fn delete(&self, reference: CheckpointRef) {
         self.shared.doom(Doomed::Checkpoint(reference));

@@ -14,8 +14,9 @@ use streamjob_core::plan::{self, JobPlan, SourceKind};
 use crate::logging;
 use crate::run;
 use crate::serve;
+use crate::snapshot;
 use crate::source::file::resolve;
-use args::{Arguments, Command, JobArgs, RunArgs, ServeArgs};
+use args::{Arguments, Command, JobArgs, RestoreArgs, RunArgs, ServeArgs, SnapshotArgs};
 pub use exit::{ExitCode, Failure};
 use job::Job;
 
@@ -36,6 +37,8 @@ pub fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Run(run) => run_job(run),
         Command::Serve(serve) => serve_job(serve),
+        Command::Snapshot(snapshot) => take_snapshot(snapshot),
+        Command::Restore(restore) => restore_job(restore),
         Command::Validate(job) => validate(job),
         Command::Explain(job) => explain(job),
         Command::Produce(produce) => produce::produce(produce),
@@ -54,6 +57,16 @@ fn run_job(args: &RunArgs) -> Result<ExitCode, Failure> {
 fn serve_job(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let job = load(&args.job)?;
     serve::serve(&job, args)
+}
+
+fn take_snapshot(args: &SnapshotArgs) -> Result<ExitCode, Failure> {
+    let job = load(&args.job)?;
+    snapshot::take::take(&job, args)
+}
+
+fn restore_job(args: &RestoreArgs) -> Result<ExitCode, Failure> {
+    let job = load(&args.job)?;
+    snapshot::restore::restore(&job, args)
 }
 
 fn validate(args: &JobArgs) -> Result<ExitCode, Failure> {

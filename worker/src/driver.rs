@@ -11,6 +11,7 @@
 //!     └── pauses      └──► checkpoints      └── Release(epoch) ──► external sinks
 //! ```
 
+pub mod capture;
 pub mod inputs;
 mod pace;
 mod restore;
@@ -266,6 +267,8 @@ struct Running<'a> {
     /// Of the last epoch: grows with every one.
     sink_timestamp: i64,
     told_idle: Vec<TaskId>,
+    /// The record from which it goes on.
+    base: JournalRecord,
 }
 
 struct CheckpointClock {
@@ -306,6 +309,7 @@ impl<'a> Running<'a> {
             due: true,
             sink_timestamp: last.sink_timestamp,
             told_idle: Vec::new(),
+            base: last,
             driver,
         }
     }
@@ -494,12 +498,7 @@ impl<'a> Running<'a> {
 
     /// Copies the state at the edge of the epoch just closed; the upload goes on in the background.
     fn begin_checkpoint(&mut self) -> Result<(), DriverError> {
-        let parts = self
-            .engine
-            .save()?
-            .into_iter()
-            .map(|(name, bytes)| (name, bytes.into()))
-            .collect();
+        let parts = restore::save(&self.engine)?;
         self.checkpoint.upload = Some(self.driver.checkpoints.upload(CheckpointData {
             job: self.driver.job.clone(),
             slot: self.driver.slot,

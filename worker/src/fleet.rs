@@ -75,16 +75,9 @@ impl<'a> Fleet<'a> {
 
     /// Starts a slot. `since`: when it stood still on its way from another worker.
     pub fn start(&mut self, slot: u32, term: Term, since: Option<Instant>) -> Result<(), Failure> {
-        let Host {
-            job,
-            board,
-            metrics,
-            ..
-        } = self.host;
-        let mut report = SlotReport::new(job.plan.clone(), board.clone(), metrics.clone(), slot);
-        report.placed(term, since);
         self.hosted.add(slot);
-        let driver = self.driver(slot, term, report)?;
+        let mut driver = self.driver(slot, term)?;
+        driver.report.placed(term, since);
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, ending) = (stop.clone(), self.ending.clone());
         let thread = std::thread::Builder::new().name(format!("slot-{slot}"));
@@ -133,8 +126,16 @@ impl<'a> Fleet<'a> {
         gone.outcome
     }
 
-    fn driver(&self, slot: u32, term: Term, report: SlotReport) -> Result<Driver, Failure> {
-        let Host { job, names, .. } = self.host;
+    /// A slot that has not begun.
+    pub fn driver(&self, slot: u32, term: Term) -> Result<Driver, Failure> {
+        let Host {
+            job,
+            names,
+            board,
+            metrics,
+            ..
+        } = self.host;
+        let report = SlotReport::new(job.plan.clone(), board.clone(), metrics.clone(), slot);
         let plan = &job.plan;
         let sinks = self.external_sinks();
         let identity = Identity {
@@ -177,7 +178,8 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    fn ledger(&self, slot: u32) -> Result<Box<dyn Ledger>, Failure> {
+    /// Where the slot's epochs and its journal are written.
+    pub fn ledger(&self, slot: u32) -> Result<Box<dyn Ledger>, Failure> {
         match &self.host.setup.journal {
             JobJournal::File { folder } => Ok(Box::new(FileLedger::new(
                 FileJournal::open(folder).map_err(refused)?,
@@ -226,7 +228,8 @@ impl<'a> Fleet<'a> {
         sinks.chain(exchanges).collect()
     }
 
-    fn internal_inputs(&self, slot: u32) -> Vec<InternalInput> {
+    /// Partitions of internal topics that the slot reads.
+    pub fn internal_inputs(&self, slot: u32) -> Vec<InternalInput> {
         let plan = &self.host.job.plan;
         let tasks = self.host.setup.tasks(slot).into_iter();
         tasks

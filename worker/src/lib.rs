@@ -23,6 +23,7 @@ pub mod serve;
 pub mod setup;
 pub mod signals;
 pub mod sink;
+pub mod snapshot;
 pub mod source;
 pub mod status;
 pub mod ticker;

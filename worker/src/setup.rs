@@ -148,6 +148,16 @@ pub enum JobJournal {
     },
 }
 
+impl JobJournal {
+    /// A slot's last record as of now.
+    pub fn last(&self, slot: u32) -> Result<Option<JournalRecord>, Failure> {
+        match self {
+            JobJournal::Kafka { journal, .. } => journal.last(slot).map_err(unreachable),
+            JobJournal::File { folder } => last_in_file(folder),
+        }
+    }
+}
+
 /// What is known before any slot starts.
 pub struct Setup {
     pub journal: JobJournal,
@@ -466,7 +476,7 @@ fn sink_partitions(plan: &JobPlan, kafkas: &Kafkas) -> Result<Vec<u32>, Failure>
 }
 
 /// By whether it may pass by itself.
-fn judged(passes: bool, error: impl Into<anyhow::Error>) -> Failure {
+pub fn judged(passes: bool, error: impl Into<anyhow::Error>) -> Failure {
     match passes {
         true => unreachable(error),
         false => refused(error),

@@ -7,6 +7,9 @@ pub mod file;
 pub mod generate;
 pub mod kafka;
 
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
 use streamjob_core::chunk::Millis;
 
 /// An event as it was written, borrowed from the input's buffer.
@@ -81,6 +84,30 @@ pub trait Input: Send {
 
     /// Distance to the end in the position's unit; `None` while unknown.
     fn lag(&self) -> Option<i64>;
+}
+
+/// Longest wait for a signal between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Hands over all rows of a bounded input. `woken` tells of new ones. `false`: none came for `patience`.
+pub fn read_to_end(
+    input: &mut dyn Input,
+    woken: &Receiver<()>,
+    patience: Duration,
+    row: &mut dyn FnMut(Row<'_>),
+) -> Result<bool, SourceError> {
+    let mut heard = Instant::now();
+    while !input.ended() {
+        if input.poll(0, Budget::new(usize::MAX, usize::MAX), row)? > 0 {
+            heard = Instant::now();
+        } else if heard.elapsed() > patience {
+            return Ok(false);
+        } else if !input.ended() {
+            // Woken or not, the next round looks.
+            let _ = woken.recv_timeout(LOOK);
+        }
+    }
+    Ok(true)
 }
 
 /// Why reading cannot go on.

@@ -32,6 +32,8 @@ Exit codes: 0 done, 1 bad job file, 2 bad command line, 70 refused to go on (the
 pub enum Command {
     Run(RunArgs),
     Serve(ServeArgs),
+    Snapshot(SnapshotArgs),
+    Restore(RestoreArgs),
     Validate(JobArgs),
     Explain(JobArgs),
     Produce(ProduceArgs),
@@ -43,6 +45,8 @@ impl Arguments {
         match &self.command {
             Command::Run(run) => (run.host.log_format, run.quiet),
             Command::Serve(serve) => (serve.host.log_format, false),
+            Command::Snapshot(snapshot) => (snapshot.host.log_format, false),
+            Command::Restore(restore) => (restore.host.log_format, false),
             Command::Produce(produce) => (LogFormat::Text, produce.quiet),
             Command::Validate(_) | Command::Explain(_) => (LogFormat::Text, true),
         }
@@ -100,6 +104,45 @@ pub struct ServeArgs {
     /// The headless Service through which the job's workers find each other
     #[arg(long, value_name = "NAME")]
     pub service: String,
+}
+
+const SNAPSHOT_HELP: &str = "\
+The state goes to the job's checkpoint storage, under snapshots/NAME/, where nothing deletes it. It takes the slots over from workers
+that run: stop them before, and start them again afterwards. It does not matter how they ended.
+
+Example:
+  streamjob-worker snapshot job.yaml --name before-the-change
+  streamjob-worker restore new-job.yaml --from before-the-change
+  streamjob-worker run new-job.yaml";
+
+/// Keep the state that a job has now under a name, for another job to go on from
+#[derive(Clone, Debug, Args)]
+#[command(after_help = SNAPSHOT_HELP)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Name of the snapshot, which must be new
+    #[arg(long, value_name = "NAME", value_parser = parse_uid)]
+    pub name: String,
+}
+
+const RESTORE_HELP: &str = "\
+The job must be new, with the snapshot's checkpoint storage, inputs, maxParallelism and steps; its sinks may be others. When this ends
+with 0, `run` goes on where the snapshot was taken.";
+
+/// Let a new job go on from a snapshot
+#[derive(Clone, Debug, Args)]
+#[command(after_help = RESTORE_HELP)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Name of the snapshot
+    #[arg(long, value_name = "NAME", value_parser = parse_uid)]
+    pub from: String,
 }
 
 /// What `run` and `serve` share: where this process keeps and finds things.
@@ -205,7 +248,7 @@ fn parse_slots(text: &str) -> Result<Slots, String> {
     Ok(Slots(slots.into_iter().collect()))
 }
 
-/// A uid is part of topic names, transactional ids and paths.
+/// A uid is part of topic names, transactional ids and paths; a snapshot's name of paths.
 fn parse_uid(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match (1..=100).contains(&text.len())
@@ -214,7 +257,7 @@ fn parse_uid(text: &str) -> Result<String, String> {
     {
         true => Ok(text.to_owned()),
         false => Err(
-            "a uid has 1 to 100 letters, digits, `-`, `_` and `.`, and starts with a letter or digit"
+            "write 1 to 100 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
                 .to_owned(),
         ),
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use streamjob_core::chunk::Millis;
 use streamjob_core::commit::record::{CheckpointRef, JobFacts, JournalRecord};
 use streamjob_core::commit::{Fact, StopReason};
@@ -55,6 +56,12 @@ pub fn restore(
         checkpoint,
         replayed: VecDeque::new(),
     })
+}
+
+/// The engine's state, as a checkpoint's parts.
+pub fn save(engine: &SlotEngine) -> Result<Vec<(String, Bytes)>, DriverError> {
+    let parts = engine.save()?.into_iter();
+    Ok(parts.map(|(name, bytes)| (name, bytes.into())).collect())
 }
 
 fn load(driver: &Driver, from: &CheckpointRef) -> Result<SlotEngine, DriverError> {

@@ -10,7 +10,7 @@ use streamjob_core::commit::record::{JournalRecord, TopicFacts};
 use crate::connect::{ConnectError, Kafka};
 use crate::names;
 use crate::source::kafka::{KafkaReader, Span};
-use crate::source::{Budget, Input, SourceError};
+use crate::source::{SourceError, read_to_end};
 use crate::topics::{Admin, At, TopicError};
 
 /// A reading that gets nothing for this long has failed.
@@ -244,25 +244,21 @@ impl KafkaJournal {
         let mut input = opened.reader.input(&span, opened.wake.clone())?;
         let mut records = Vec::new();
         let mut foreign = None;
-        let mut heard = Instant::now();
-        while !input.ended() {
-            let rows = input.poll(0, Budget::new(usize::MAX, usize::MAX), &mut |row| {
-                match serde_json::from_slice(row.payload.unwrap_or_default()) {
+        let all =
+            read_to_end(
+                &mut input,
+                &opened.woken,
+                PATIENCE,
+                &mut |row| match serde_json::from_slice(row.payload.unwrap_or_default()) {
                     Ok(record) => records.push((row.position, record)),
                     Err(error) => {
                         foreign.get_or_insert((row.position, error));
                     }
-                }
-            })?;
-            if rows > 0 {
-                heard = Instant::now();
-            } else if heard.elapsed() > PATIENCE {
-                let topic = self.topic.topic.clone();
-                return Err(JournalError::Slow { topic, slot, end });
-            } else if !input.ended() {
-                // Woken or not, the next round looks.
-                let _ = opened.woken.recv_timeout(Duration::from_millis(100));
-            }
+                },
+            )?;
+        if !all {
+            let topic = self.topic.topic.clone();
+            return Err(JournalError::Slow { topic, slot, end });
         }
         match foreign {
             None => Ok(records),
