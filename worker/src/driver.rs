@@ -12,6 +12,7 @@
 //! ```
 
 pub mod capture;
+mod farewell;
 pub mod inputs;
 mod pace;
 mod restore;
@@ -27,7 +28,7 @@ use streamjob_core::engine::{ClosedEpoch, EngineError, Layout, SlotEngine, TaskI
 use streamjob_core::output::{EpochOutput, Target};
 use streamjob_core::plan::JobPlan;
 
-use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints, Upload};
+use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints};
 use crate::cli::ExitCode;
 use crate::commit::{Committer, CommitterGone, Message};
 use crate::peers::Peers;
@@ -37,6 +38,7 @@ use crate::resolve::{ResolveError, Resolver};
 use crate::sink::{ExternalSink, SinkError, not_ahead};
 use crate::source::SourceError;
 use crate::status::Phase;
+use farewell::CheckpointClock;
 use inputs::{Inputs, Read};
 use pace::Pace;
 
@@ -85,6 +87,17 @@ impl DriverError {
     }
 }
 
+/// What a slot is asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    #[default]
+    GoOn,
+    /// Another worker is to have it: checkpoint while it runs, then commit and end, so that its rows hardly stand still.
+    LetGo,
+    /// Commit, checkpoint at that edge and end, so that nothing is left to replay.
+    End,
+}
+
 /// How a slot ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -125,15 +138,15 @@ struct Pending {
 }
 
 impl Driver {
-    /// Runs the slot until its inputs are done, `asked_to_stop` says so, or it must not go on.
-    pub fn run(mut self, asked_to_stop: &dyn Fn() -> bool) -> Result<Ended, DriverError> {
-        match self.start(asked_to_stop)? {
+    /// Runs the slot until its inputs are done, it is `asked` to end, or it must not go on.
+    pub fn run(mut self, asked: &dyn Fn() -> Asked) -> Result<Ended, DriverError> {
+        match self.start(&|| asked() != Asked::GoOn)? {
             Start::Done => {
                 self.report.phase(Phase::Done);
                 Ok(Ended::Done)
             }
             Start::Stopped => Ok(Ended::Drained),
-            Start::Running(running) => running.run(asked_to_stop),
+            Start::Running(running) => running.run(asked),
         }
     }
 
@@ -271,14 +284,6 @@ struct Running<'a> {
     base: JournalRecord,
 }
 
-struct CheckpointClock {
-    interval: Duration,
-    last: Instant,
-    upload: Option<Upload>,
-    /// Whether anything changed since the last one.
-    dirty: bool,
-}
-
 impl<'a> Running<'a> {
     fn new(driver: &'a mut Driver, state: restore::Restored, last: JournalRecord) -> Self {
         let interval = driver.plan.spec.checkpoint.interval.to_std();
@@ -298,12 +303,7 @@ impl<'a> Running<'a> {
             pending: VecDeque::new(),
             committing: false,
             advances: BTreeMap::new(),
-            checkpoint: CheckpointClock {
-                interval,
-                last: Instant::now(),
-                upload: None,
-                dirty: true,
-            },
+            checkpoint: CheckpointClock::new(interval),
             punctuated: Instant::now(),
             looked: Instant::now(),
             due: true,
@@ -314,15 +314,18 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn run(mut self, asked_to_stop: &dyn Fn() -> bool) -> Result<Ended, DriverError> {
+    fn run(mut self, asked: &dyn Fn() -> Asked) -> Result<Ended, DriverError> {
         loop {
             while let Some(decision) = self.driver.committer.try_decision()? {
                 if let Some(ended) = self.obey(decision)? {
                     return Ok(ended);
                 }
             }
-            if asked_to_stop() {
-                return self.drain();
+            match asked() {
+                Asked::GoOn => {}
+                Asked::LetGo if !self.checkpoint.has_bid_farewell() => {}
+                Asked::LetGo => return self.drain(true),
+                Asked::End => return self.drain(false),
             }
             let read = self.read()?;
             self.look_at_clocks()?;
@@ -373,7 +376,7 @@ impl<'a> Running<'a> {
         if read.rows > 0 {
             self.opened.get_or_insert_with(Instant::now);
             self.rows += read.rows;
-            self.checkpoint.dirty = true;
+            self.checkpoint.changed();
         }
         Ok(read)
     }
@@ -386,11 +389,10 @@ impl<'a> Running<'a> {
             self.due |= !self.advances.is_empty() || self.inputs.idle_tasks() != self.told_idle;
         }
         self.due |= self.inputs.newly_ended(&self.engine).next().is_some();
-        if let Some(outcome) = self.checkpoint.upload.as_ref().and_then(Upload::outcome) {
-            self.checkpoint.upload = None;
+        if let Some(outcome) = self.checkpoint.outcome() {
             self.checkpoint_came(outcome)?;
         }
-        self.due |= self.checkpoint_due();
+        self.due |= self.checkpoint.is_due();
         self.driver.report.tell(&self.engine, &self.inputs, false);
         Ok(())
     }
@@ -408,16 +410,10 @@ impl<'a> Running<'a> {
             }
             Err(error) => {
                 self.driver.report.checkpoint_failed(&error);
-                self.checkpoint.dirty = true;
+                self.checkpoint.changed();
                 Ok(())
             }
         }
-    }
-
-    fn checkpoint_due(&self) -> bool {
-        self.checkpoint.dirty
-            && self.checkpoint.upload.is_none()
-            && self.checkpoint.last.elapsed() >= self.checkpoint.interval
     }
 
     fn may_close(&self, read: &Read) -> bool {
@@ -469,7 +465,7 @@ impl<'a> Running<'a> {
         self.driver
             .committer
             .send(Message::Epoch { draft, output })?;
-        if self.checkpoint_due() {
+        if self.checkpoint.is_due() {
             self.begin_checkpoint()?;
         }
         (self.epoch, self.rows, self.opened, self.due) = (self.epoch + 1, 0, None, false);
@@ -499,35 +495,33 @@ impl<'a> Running<'a> {
     /// Copies the state at the edge of the epoch just closed; the upload goes on in the background.
     fn begin_checkpoint(&mut self) -> Result<(), DriverError> {
         let parts = restore::save(&self.engine)?;
-        self.checkpoint.upload = Some(self.driver.checkpoints.upload(CheckpointData {
-            job: self.driver.job.clone(),
-            slot: self.driver.slot,
-            epoch: self.epoch,
-            term: self.driver.term,
-            incarnation: self.driver.incarnation.clone(),
-            plan: self.driver.text.clone(),
-            parts,
-        }));
-        self.checkpoint.last = Instant::now();
-        self.checkpoint.dirty = false;
+        self.checkpoint
+            .begun(self.driver.checkpoints.upload(CheckpointData {
+                job: self.driver.job.clone(),
+                slot: self.driver.slot,
+                epoch: self.epoch,
+                term: self.driver.term,
+                incarnation: self.driver.incarnation.clone(),
+                plan: self.driver.text.clone(),
+                parts,
+            }));
         Ok(())
     }
 
-    /// Commits what was read, checkpoints, and ends.
-    fn drain(mut self) -> Result<Ended, DriverError> {
+    /// Commits what was read, checkpoints unless that is done, and ends.
+    fn drain(mut self, mut last_checkpoint: bool) -> Result<Ended, DriverError> {
         self.driver.report.phase(Phase::Draining);
         let until = Instant::now() + DRAIN;
-        let mut last_checkpoint = false;
+        self.checkpoint.give_up();
         loop {
             if !self.committing {
-                if last_checkpoint && self.checkpoint.upload.is_none() && !self.due {
+                let done = last_checkpoint && !self.checkpoint.is_on_its_way();
+                if done && !self.due && self.rows == 0 {
                     return Ok(Ended::Drained);
                 }
                 if self.rows > 0 || self.due || !last_checkpoint {
                     if !last_checkpoint {
-                        self.checkpoint.last = Instant::now() - self.checkpoint.interval;
-                        self.checkpoint.upload = None;
-                        self.checkpoint.dirty = true;
+                        self.checkpoint.force();
                         last_checkpoint = true;
                     }
                     self.close()?;
@@ -546,8 +540,7 @@ impl<'a> Running<'a> {
                     return Ok(ended);
                 }
             }
-            if let Some(outcome) = self.checkpoint.upload.as_ref().and_then(Upload::outcome) {
-                self.checkpoint.upload = None;
+            if let Some(outcome) = self.checkpoint.outcome() {
                 self.checkpoint_came(outcome)?;
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::cli::{ExitCode, Failure};
 use crate::commit::file::FileLedger;
 use crate::commit::kafka::{InternalInput, KafkaLedger, KafkaLedgerPlan};
 use crate::commit::{Committer, Ledger};
-use crate::driver::{Driver, DriverError, Ended};
+use crate::driver::{Asked, Driver, DriverError, Ended};
 use crate::journal::file::FileJournal;
 use crate::peers::Peers;
 use crate::peers::journals::{self, Hosted};
@@ -45,8 +45,27 @@ pub struct Fleet<'a> {
 }
 
 struct Running {
-    stop: Arc<AtomicBool>,
+    request: Arc<Request>,
     thread: JoinHandle<()>,
+}
+
+/// What a slot's thread is asked to do. An end that was asked for is not taken back.
+#[derive(Default)]
+struct Request(AtomicU8);
+
+impl Request {
+    fn ask(&self, asked: Asked) {
+        self.0.fetch_max(asked as u8, Ordering::AcqRel);
+    }
+
+    fn asked(&self) -> Asked {
+        const LET_GO: u8 = Asked::LetGo as u8;
+        match self.0.load(Ordering::Acquire) {
+            0 => Asked::GoOn,
+            LET_GO => Asked::LetGo,
+            _ => Asked::End,
+        }
+    }
 }
 
 /// A slot whose thread has nothing more to do; give it to [`Fleet::gone`].
@@ -78,32 +97,33 @@ impl<'a> Fleet<'a> {
         self.hosted.add(slot);
         let mut driver = self.driver(slot, term)?;
         driver.report.placed(term, since);
-        let stop = Arc::new(AtomicBool::new(false));
-        let (asked, ending) = (stop.clone(), self.ending.clone());
+        let request = Arc::new(Request::default());
+        let (asked, ending) = (request.clone(), self.ending.clone());
         let thread = std::thread::Builder::new().name(format!("slot-{slot}"));
         let thread = thread
             .spawn(move || {
-                let run = || driver.run(&|| asked.load(Ordering::Acquire));
+                let run = || driver.run(&|| asked.asked());
                 let outcome = catch_unwind(AssertUnwindSafe(run));
                 let outcome = outcome.unwrap_or(Err(DriverError::Panicked));
                 // The fleet listens as long as it is there.
                 let _ = ending.send(Gone { slot, outcome });
             })
             .map_err(refused)?;
-        self.slots.insert(slot, Running { stop, thread });
+        self.slots.insert(slot, Running { request, thread });
         Ok(())
     }
 
-    /// Asks a slot to commit, checkpoint and end.
-    pub fn release(&self, slot: u32) {
+    /// Asks a slot to end for the sake of another worker, which waits for it.
+    pub fn let_go(&self, slot: u32) {
         if let Some(running) = self.slots.get(&slot) {
-            running.stop.store(true, Ordering::Release);
+            running.request.ask(Asked::LetGo);
         }
     }
 
-    pub fn release_all(&self) {
-        for slot in self.slots.keys() {
-            self.release(*slot);
+    /// Asks all slots to commit, checkpoint and end.
+    pub fn end_all(&self) {
+        for running in self.slots.values() {
+            running.request.ask(Asked::End);
         }
     }
 
@@ -269,7 +289,7 @@ impl<'a> Fleet<'a> {
 
 impl Drop for Fleet<'_> {
     fn drop(&mut self) {
-        self.release_all();
+        self.end_all();
         for (_, running) in std::mem::take(&mut self.slots) {
             // What it said last is nobody's business any more.
             let _ = running.thread.join();

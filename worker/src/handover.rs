@@ -47,16 +47,17 @@ impl Handover {
         ask: impl Fn(&str) -> std::io::Result<WorkerStatus>,
     ) -> Instant {
         let begun = Instant::now();
-        let mut draining = None;
+        // When it was last seen to go on: it runs while it makes its checkpoint.
+        let mut running = begun;
         let mut failures = 0;
         while !given_up() && failures < MOST_FAILURES && begun.elapsed() < LONGEST {
             match ask(&self.from) {
                 Ok(status) => {
                     failures = 0;
                     match self.phase(&status) {
-                        None => return draining.unwrap_or(begun),
-                        Some(Phase::Draining) => _ = draining.get_or_insert_with(Instant::now),
-                        Some(_) => {}
+                        None => return running,
+                        Some(Phase::Draining) => {}
+                        Some(_) => running = Instant::now(),
                     }
                 }
                 Err(error) => {
@@ -66,7 +67,7 @@ impl Handover {
             }
             std::thread::sleep(LOOK);
         }
-        draining.unwrap_or(begun)
+        running
     }
 
     /// What the other worker still does with the slot; `None`: it has let go.
@@ -155,6 +156,26 @@ mod tests {
         );
         // It has taken the slot back meanwhile: nothing to wait for.
         assert_eq!(asked(vec![holding(8, Phase::Running)]), 1);
+    }
+
+    #[test]
+    fn rows_stand_still_from_when_it_was_last_seen_running() {
+        let handover = Handover {
+            slot: 3,
+            term: 7,
+            from: "nowhere".into(),
+        };
+        let begun = Instant::now();
+        let answers = RefCell::new(vec![
+            Ok(WorkerStatus::default()),
+            holding(6, Phase::Draining),
+            holding(6, Phase::Running),
+            holding(6, Phase::Running),
+        ]);
+        let answer = |_: &str| answers.borrow_mut().pop().unwrap_or_else(silent);
+        let since = handover.wait(|| false, answer);
+        assert!(since >= begun + LOOK, "not from when it was first asked");
+        assert!(since.elapsed() >= 2 * LOOK, "nor from when it was gone");
     }
 
     #[test]

@@ -109,12 +109,12 @@ fn until_all_have_ended(fleet: &mut Fleet, mut stopped: Receiver<()>) -> Vec<Out
         select! {
             recv(stopped) -> _ => {
                 stopped = never();
-                fleet.release_all();
+                fleet.end_all();
             }
             recv(ended) -> gone => if let Ok(gone) = gone {
                 let outcome = fleet.gone(gone);
                 if outcome.is_err() {
-                    fleet.release_all();
+                    fleet.end_all();
                 }
                 outcomes.push(outcome);
             },

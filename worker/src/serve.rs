@@ -180,7 +180,7 @@ impl Service<'_> {
         match &slot.state {
             State::Here => {
                 slot.state = State::Leaving;
-                self.fleet.release(number);
+                self.fleet.let_go(number);
             }
             State::Leaving => {}
             State::Coming { given_up } => {
