@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::webhook::Webhook;
+
 /// Runs StreamJob manifests on Kubernetes
 #[derive(Debug, Parser)]
 #[command(name = "streamjob-operator", version)]
@@ -53,9 +55,28 @@ pub struct RunArgs {
     /// Look after the jobs of all namespaces
     #[arg(long)]
     pub all_namespaces: bool,
-    /// Serve /healthz and /metrics here
+    /// Serve /healthz, /readyz and /metrics here
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// The ValidatingWebhookConfiguration that sends jobs here before they are stored; it is given our certificate [default: none, no webhook]
+    #[arg(long, value_name = "NAME", requires = "webhook_host")]
+    pub webhook_configuration: Option<String>,
+    /// The name by which the cluster dials the webhook: <service>.<namespace>.svc
+    #[arg(long, value_name = "HOST")]
+    pub webhook_host: Option<String>,
+    /// Serve the webhook here
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
+    pub webhook_listen: SocketAddr,
+}
+
+impl RunArgs {
+    pub fn webhook(&self) -> Option<Webhook> {
+        Some(Webhook {
+            configuration: self.webhook_configuration.clone()?,
+            host: self.webhook_host.clone()?,
+            listen: self.webhook_listen,
+        })
+    }
 }
 
 #[cfg(test)]

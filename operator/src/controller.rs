@@ -25,6 +25,7 @@ use crate::placement::ordinal;
 use crate::plan::{Decisions, Job, plan};
 use crate::probe::{self, Probes};
 use crate::status::{self, Facts};
+use crate::upgrade::{Judged, judge};
 use crate::validate::{self, Valid, validate};
 use crate::workers::Seen;
 use crate::{autoscale, names};
@@ -69,6 +70,7 @@ pub struct Operator {
 #[derive(Default)]
 struct Memory {
     validated: Option<Validated>,
+    judged: Option<Comparison>,
     probes: Probes,
     autoscaler: autoscale::Memory,
     figures_written: Option<Instant>,
@@ -78,6 +80,13 @@ struct Memory {
 struct Validated {
     generation: Option<i64>,
     outcome: Result<Valid, Vec<Problem>>,
+}
+
+/// What comparing a generation of the job with the running one has come to.
+struct Comparison {
+    generation: Option<i64>,
+    running: String,
+    judged: Judged,
 }
 
 impl Operator {
@@ -119,21 +128,33 @@ pub async fn reconcile(
     let mut memory = memory.lock().await;
     let before = status_of(&object);
     let now = Timestamp::now();
-    let valid = match memory.validated(&object) {
+    let mut valid = match memory.validated(&object) {
         Ok(valid) => valid,
         Err(problems) => return refuse(&operator, &object, &before, &problems, now).await, // I/O
     };
-    let seen = observe(&operator.cluster, &valid.job, &mut memory.probes).await; // I/O
     let placed = placed(&operator.cluster, &valid.job)?;
+    let held_back = memory.held_back(&operator.cluster, &mut valid, &placed);
+    let seen = observe(&operator.cluster, &valid.job, &mut memory.probes).await; // I/O
     let decided = decide(&valid, &before, &placed, &seen, &mut memory.autoscaler, now); // pure
     scale(&operator, &valid.job, &decided).await?; // I/O
     let plan = plan(&valid.job, &decisions(&operator.settings, &decided)); // pure
     if let Err(error) = apply(&operator.cluster, &valid.job, &plan).await {
         return blocked(&operator, &object, &before, error, now).await; // I/O
     }
-    let status = status::status(&before, &facts(&object, &valid, &decided, &seen, now)); // pure
+    let facts = facts(&object, &valid, &decided, &seen, &held_back, now);
+    let status = status::status(&before, &facts); // pure
     report(&operator, &object, &before, &status, Some(&mut memory)).await?; // I/O
     tell(&operator, &object, &placed, &decided).await; // I/O
+    if let Some(why) = held_back.filter(|_| !status::is_blocked(&before)) {
+        publish(
+            &operator,
+            &object,
+            EventType::Warning,
+            "UpgradeBlocked",
+            why,
+        )
+        .await; // I/O
+    }
     let busy = !seen.is_empty() || decided.pods > 0;
     Ok(Action::requeue(if busy { probe::EVERY } else { RARELY }))
 }
@@ -163,6 +184,39 @@ impl Memory {
                 outcome
             }
         }
+    }
+}
+
+impl Memory {
+    /// Takes out of a job what its state does not allow, and says why. Comparing takes a while: once is enough.
+    fn held_back(
+        &mut self,
+        cluster: &Cluster,
+        valid: &mut Valid,
+        placed: &Placement,
+    ) -> Option<String> {
+        let name = names::job_config(&valid.job.name);
+        let config = cluster.get("ConfigMap", &valid.job.namespace, &name)?;
+        // Without slots nobody has made state.
+        let running = config.data["data"][names::JOB_KEY].as_str();
+        let running = running.filter(|_| !placed.slots.is_empty())?;
+        let generation = self.validated.as_ref()?.generation;
+        let known = self
+            .judged
+            .as_ref()
+            .filter(|known| known.generation == generation && known.running == *running);
+        let judged = match known {
+            Some(known) => known.judged.clone(),
+            None => judge(&valid.job, Some(running)),
+        };
+        valid.job = judged.job.clone();
+        let blocked = judged.blocked.clone();
+        self.judged = Some(Comparison {
+            generation,
+            running: running.to_owned(),
+            judged,
+        });
+        blocked
     }
 }
 
@@ -209,6 +263,7 @@ fn facts<'a>(
     valid: &'a Valid,
     decided: &'a Decided,
     seen: &'a [Seen],
+    blocked: &Option<String>,
     now: Timestamp,
 ) -> Facts<'a> {
     Facts {
@@ -221,6 +276,7 @@ fn facts<'a>(
         warnings: validate::told(&valid.warnings),
         scaled: decided.scaled.clone(),
         limit: decided.limit.clone(),
+        blocked: blocked.clone(),
         now,
     }
 }

@@ -1,7 +1,7 @@
 //! `streamjob-operator`: turns StreamJobs into running fleets. See `streamjob-operator run --help`.
 //!
 //! In reading order: `run` starts the `controller`, whose `reconcile` observes (`cluster`, `probe`), validates, decides
-//! (`placement`, `autoscale`), plans, applies, and reports (`status`).
+//! (`placement`, `autoscale`), plans, applies, and reports (`status`). Beside it the `webhook` refuses what is wrong at once.
 
 mod apply;
 mod autoscale;
@@ -19,7 +19,9 @@ mod plan;
 mod probe;
 mod run;
 mod status;
+mod upgrade;
 mod validate;
+mod webhook;
 mod workers;
 
 use std::io::IsTerminal;

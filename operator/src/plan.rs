@@ -52,17 +52,20 @@ pub fn placement(job: &Job, placement: &Placement) -> Value {
     config(job, &placement_name(&job.name), PLACEMENT_KEY, &text)
 }
 
+/// Fields that workers do not read.
+pub const OPERATORS_OWN: [&str; 6] = [
+    "replicas",
+    "suspend",
+    "autoscaling",
+    "podTemplate",
+    "resources",
+    "upgrade",
+];
+
 /// The job as workers read it: without what only the operator looks at, so that a scaled job starts no pod anew.
-fn job_text(job: &Job) -> String {
+pub fn job_text(job: &Job) -> String {
     let mut spec = json!(job.spec);
-    for field in [
-        "replicas",
-        "suspend",
-        "autoscaling",
-        "podTemplate",
-        "resources",
-        "upgrade",
-    ] {
+    for field in OPERATORS_OWN {
         if let Some(fields) = spec.as_object_mut() {
             fields.remove(field);
         }
@@ -128,7 +131,7 @@ fn role(job: &Job) -> Value {
             "apiGroups": [""],
             "resources": ["configmaps"],
             "resourceNames": [placement_name(&job.name)],
-            "verbs": ["get", "list", "watch"],
+            "verbs": ["list", "watch"],
         }],
     })
 }

@@ -17,6 +17,7 @@ use crate::cli::RunArgs;
 use crate::cluster::{self, Changes, Cluster, Scope};
 use crate::controller::{Operator, Settings, after_error, reconcile};
 use crate::metrics::Metrics;
+use crate::webhook::{self, Webhook};
 use crate::{http, names};
 
 /// How long a leader that is gone holds the others back, and how long before that it must have renewed.
@@ -29,27 +30,36 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         .await
         .context("found no cluster: run in a pod, or set KUBECONFIG")?;
     let namespace = client.default_namespace().to_owned();
-    let scope = match (args.all_namespaces, args.namespace) {
+    let scope = match (args.all_namespaces, args.namespace.clone()) {
         (true, _) => Scope::All,
         (false, named) => Scope::Namespace(named.unwrap_or_else(|| namespace.clone())),
     };
+    let webhook = args.webhook();
     let metrics = Metrics::new()?;
     let settings = Settings {
         image: args.worker_image,
         pull_policy: args.worker_image_pull_policy,
     };
-    let lease = LeaseManagerBuilder::new(client.clone(), names::LEASE)
-        .with_namespace(namespace)
+    let mut lease = LeaseManagerBuilder::new(client.clone(), names::LEASE);
+    // So that the lease tells who leads. Two processes of one pod never live at the same time.
+    if let Ok(pod) = std::env::var("POD_NAME") {
+        lease = lease.with_identity(pod);
+    }
+    let lease = lease
+        .with_namespace(namespace.clone())
         .with_duration(LEASE_SECONDS)
         .with_grace(GRACE_SECONDS)
         .build()
         .await
         .with_context(|| format!("cannot use the lease `{}`", names::LEASE))?;
     let (leads, renewing) = lease.watch().await;
-    let served = http::serve(args.listen, metrics.clone());
+    let (ready, readiness) = watch::channel(webhook.is_none());
+    let served = http::serve(args.listen, metrics.clone(), readiness);
+    let refused = refuse(client.clone(), webhook, ready);
     let led = lead(client, leads, &scope, settings, metrics);
     let ended = tokio::select! {
         ended = served => ended,
+        ended = refused => ended,
         ended = led => ended,
         ended = terminated() => ended,
     };
@@ -60,6 +70,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         Ok(Err(_)) | Err(_) => tracing::warn!("cannot let go of the lease in time"),
     }
     ended
+}
+
+/// Serves the webhook, if there is to be one.
+async fn refuse(
+    client: Client,
+    webhook: Option<Webhook>,
+    ready: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    match webhook {
+        Some(webhook) => webhook::serve(client, webhook, ready).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A leader that leads no more ends: whoever starts it anew starts with nothing in hand.

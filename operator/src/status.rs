@@ -13,6 +13,8 @@ use streamjob_crds::{
 use crate::names;
 use crate::workers::{self, Seen};
 
+/// The condition of a job whose change is not carried out.
+const BLOCKED: &str = "UpgradeBlocked";
 /// Decisions of the autoscaler that are kept.
 const HISTORY: usize = 10;
 
@@ -30,6 +32,8 @@ pub struct Facts<'a> {
     pub scaled: Option<ScalingDecision>,
     /// Why it does not get the workers that it would need.
     pub limit: Option<(String, String)>,
+    /// Why it goes on as it was, and not as it is written now.
+    pub blocked: Option<String>,
     pub now: Timestamp,
 }
 
@@ -199,6 +203,9 @@ fn passing(facts: &Facts, answers: &[&WorkerStatus]) -> Vec<Told> {
             "all input is read, all rows are out",
         ));
     }
+    if let Some(why) = &facts.blocked {
+        told.push(Told::new(BLOCKED, true, "IncompatibleState", why));
+    }
     if let Some((reason, message)) = &facts.limit {
         told.push(Told::new("ScalingLimited", true, reason, message.clone()));
     }
@@ -262,6 +269,12 @@ fn conditions(
             }
         })
         .collect()
+}
+
+/// Whether it has been told that a change is not carried out.
+pub fn is_blocked(status: &StreamJobStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|condition| condition.type_ == BLOCKED)
 }
 
 /// Whether nothing but figures that always move differs: those are written now and then only.

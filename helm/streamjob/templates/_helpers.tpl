@@ -17,3 +17,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "streamjob.name" -}}
 {{ .Release.Name | trunc 40 | trimSuffix "-" }}-operator
 {{- end }}
+
+{{- /* Of what belongs to the whole cluster: two releases must not meet. */}}
+{{- define "streamjob.clusterName" -}}
+{{ .Release.Namespace }}-{{ include "streamjob.name" . }}
+{{- end }}

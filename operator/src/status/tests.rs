@@ -53,6 +53,7 @@ fn facts<'a>(placement: &'a Placement, workers: &'a [Seen], second: i64) -> Fact
         warnings: String::new(),
         scaled: None,
         limit: None,
+        blocked: None,
         now: at(second),
     }
 }
@@ -208,4 +209,20 @@ fn history_is_kept_short() {
     }
     assert_eq!(now.scaling.len(), HISTORY);
     assert_eq!(now.scaling[0].time, Time(at(29)));
+}
+
+#[test]
+fn a_change_that_is_not_carried_out_is_told() {
+    let placement = placement();
+    let good = [worker(0, Phase::Running), worker(1, Phase::Running)];
+    let mut blocked = facts(&placement, &good, 100);
+    blocked.blocked = Some("step `a` Incompatible".into());
+    let now = status(&StreamJobStatus::default(), &blocked);
+    assert!(is_blocked(&now));
+    assert_eq!(
+        condition(&now, "UpgradeBlocked").message,
+        "step `a` Incompatible"
+    );
+    assert_eq!(condition(&now, "Ready").status, "True");
+    assert!(!is_blocked(&status(&now, &facts(&placement, &good, 101))));
 }
