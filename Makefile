@@ -11,7 +11,7 @@ SCENARIO_THREADS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Always the whole workspace: a single package would be built with other features of its dependencies, all over again.
 BUILD := build --locked --profile $(PROFILE) --workspace
@@ -59,6 +59,14 @@ scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name sel
 .PHONY: cluster
 cluster: bins ## The chart and the operator on a real Kubernetes (root, containerd; the first time builds Kubernetes)
 	$(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
+
+.PHONY: cluster-chaos
+cluster-chaos: bins ## The cluster's stories in their long form: a quarter of an hour of faults (ONLY=name selects)
+	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
+
+.PHONY: cluster-bench
+cluster-bench: bins ## Five hundred jobs on one operator: how long a change takes, what it costs
+	$(CARGO) $(TEST) --test cluster five_hundred_jobs -- --ignored --nocapture
 
 .PHONY: chaos
 chaos: bins ## The fault scenarios in their long form: millions of events, dozens of kills (ONLY=name selects)

@@ -184,6 +184,8 @@ pub struct Setup {
     pub events: u64,
     /// How long the input takes to come; zero: it is there before the job starts.
     pub feeding: Duration,
+    /// After which part of that time a part of the events is there.
+    pub pace: fn(f64) -> f64,
     /// What the harness dials.
     pub bootstrap: String,
     /// What the job dials, where that differs.
@@ -198,6 +200,7 @@ impl Setup {
             partitions: 4,
             events,
             feeding,
+            pace: |share| share,
             bootstrap,
             job_bootstrap: None,
             s3: None,
@@ -239,7 +242,7 @@ impl Story {
             clicks,
             setup.events,
             setup.partitions,
-            setup.feeding,
+            (setup.feeding, setup.pace),
             &cluster,
             &manifest.topic,
         )?;
@@ -389,7 +392,7 @@ impl Feeder {
         clicks: Clicks,
         events: u64,
         partitions: usize,
-        feeding: Duration,
+        (feeding, pace): (Duration, fn(f64) -> f64),
         cluster: &Cluster,
         topic: &str,
     ) -> Result<Feeder> {
@@ -407,7 +410,7 @@ impl Feeder {
                 if stopping.load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                let due = feeding.mul_f64(click.number as f64 / events as f64);
+                let due = feeding.mul_f64(pace(click.number as f64 / events as f64));
                 while start.elapsed() < due {
                     writer.poll();
                     thread::sleep(Duration::from_millis(2));

@@ -4,6 +4,7 @@
 
 pub mod compare;
 pub mod failure;
+pub mod machine;
 pub mod oracle;
 pub mod process;
 pub mod proxy;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::install;
+use crate::machine;
 use crate::process::{Process, wait_until};
 use crate::scratch::{Scratch, cache_folder};
 use crate::worker::binary;
@@ -144,7 +145,26 @@ impl Kubernetes {
         self.kubectl(["-n", namespace, "apply", "-f", file.as_ref()])
     }
 
-    fn tool(&self, name: &str) -> Command {
+    /// Sends a signal to a component of the cluster. One that ends is started again.
+    pub fn signal(&self, component: &str, signal: i32) -> Result<()> {
+        let state = self.scratch.path().to_string_lossy();
+        let pids = machine::running(component, &state);
+        machine::signal(&pids, signal).with_context(|| component.to_owned())
+    }
+
+    /// Sends a signal to the worker in a pod, from outside of it.
+    pub fn signal_worker(&self, pod: &str, signal: i32) -> Result<()> {
+        let pids = machine::running_with("streamjob-worker", &format!("POD_NAME={pod}"));
+        machine::signal(&pids, signal).with_context(|| pod.to_owned())
+    }
+
+    /// What was asked of the apiserver by accounts that are not its own, a JSON object a line.
+    pub fn audit_log(&self) -> PathBuf {
+        self.scratch.path().join("logs/audit.log")
+    }
+
+    /// One of the cluster's command-line tools, as its administrator.
+    pub fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
         command
             .env("KUBECONFIG", self.scratch.path().join("admin.kubeconfig"))
