@@ -9,9 +9,10 @@ use kube::Client;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
-use kube_lease_manager::LeaseManagerBuilder;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::cli::RunArgs;
 use crate::cluster::{self, Changes, Cluster, Scope};
@@ -24,6 +25,8 @@ use crate::{http, names};
 const LEASE_SECONDS: u64 = 15;
 const GRACE_SECONDS: u64 = 5;
 const LET_GO: Duration = Duration::from_secs(2);
+/// Before a cluster that did not answer is asked again.
+const RETRY: Duration = Duration::from_secs(2);
 
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let client = Client::try_default()
@@ -40,36 +43,59 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         image: args.worker_image,
         pull_policy: args.worker_image_pull_policy,
     };
-    let mut lease = LeaseManagerBuilder::new(client.clone(), names::LEASE);
-    // So that the lease tells who leads. Two processes of one pod never live at the same time.
-    if let Ok(pod) = std::env::var("POD_NAME") {
-        lease = lease.with_identity(pod);
-    }
-    let lease = lease
-        .with_namespace(namespace.clone())
-        .with_duration(LEASE_SECONDS)
-        .with_grace(GRACE_SECONDS)
-        .build()
-        .await
-        .with_context(|| format!("cannot use the lease `{}`", names::LEASE))?;
-    let (leads, renewing) = lease.watch().await;
     let (ready, readiness) = watch::channel(webhook.is_none());
     let served = http::serve(args.listen, metrics.clone(), readiness);
     let refused = refuse(client.clone(), webhook, ready);
-    let led = lead(client, leads, &scope, settings, metrics);
+    let mut renewing = None;
+    let led = async {
+        let (leads, task) = stand(&client, &namespace).await;
+        renewing = Some(task);
+        lead(client.clone(), leads, &scope, settings, metrics).await
+    };
     let ended = tokio::select! {
         ended = served => ended,
         ended = refused => ended,
         ended = led => ended,
         ended = terminated() => ended,
     };
-    // Nobody listens to the lease any more: it is let go, so that the next one need not wait until it expires.
+    if let Some(renewing) = renewing {
+        let_go(renewing).await;
+    }
+    ended
+}
+
+type Renewing = JoinHandle<kube_lease_manager::Result<LeaseManager>>;
+
+/// Stands for the lease, and hears when it is ours. A cluster that does not answer now may do so soon: who ended instead
+/// would be started again ever more slowly.
+async fn stand(client: &Client, namespace: &str) -> (watch::Receiver<bool>, Renewing) {
+    loop {
+        let mut lease = LeaseManagerBuilder::new(client.clone(), names::LEASE)
+            .with_namespace(namespace)
+            .with_duration(LEASE_SECONDS)
+            .with_grace(GRACE_SECONDS);
+        // So that the lease tells who leads. Two processes of one pod never live at the same time.
+        if let Ok(pod) = std::env::var("POD_NAME") {
+            lease = lease.with_identity(pod);
+        }
+        match lease.build().await {
+            Ok(lease) => return lease.watch().await,
+            Err(error) => {
+                let lease = names::LEASE;
+                tracing::warn!(%error, lease, "cannot use the lease; it is tried again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Nobody listens to the lease any more: it is let go, so that the next one need not wait until it expires.
+async fn let_go(renewing: Renewing) {
     match tokio::time::timeout(LET_GO, renewing).await {
         Ok(Ok(Ok(_))) => {}
         Ok(Ok(Err(error))) => tracing::warn!(%error, "cannot let go of the lease"),
         Ok(Err(_)) | Err(_) => tracing::warn!("cannot let go of the lease in time"),
     }
-    ended
 }
 
 /// Serves the webhook, if there is to be one.

@@ -12,6 +12,7 @@ use crate::support::{Setup, Story, by_form};
 use crate::watched::{PATIENCE, Watched, pods};
 
 const JOB: &str = "fleet";
+const WORKER: &str = "streamjob-worker";
 /// What a user is promised for the slots of a worker that was killed.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// And for a slot that moves, nineteen times in twenty.
@@ -48,8 +49,8 @@ fn a_fleet_rescales_and_outlives_faults_and_every_row_is_there_once() -> failure
         fleet.pod_deleted()?;
         fleet.container_killed()?;
     }
-    for _ in 0..by_form(1, 10) {
-        fleet.leader_killed()?;
+    for turn in 0..by_form(1, 10) {
+        fleet.leader_killed(turn % 2 == 0)?;
     }
     fleet.operator_gone(Duration::from_secs(by_form(0, 120)))?;
     fleet.apiserver_restarted()?;
@@ -133,7 +134,7 @@ impl Fleet<'_> {
     fn container_killed(&self) -> Result<()> {
         let pod = self.some_worker()?;
         self.survives(&format!("container of {pod} killed"), &pod, || {
-            self.watched.kubernetes.signal_worker(&pod, libc::SIGKILL)
+            self.watched.kubernetes.signal_pod(WORKER, &pod, libc::SIGKILL)
         })
     }
 
@@ -143,7 +144,7 @@ impl Fleet<'_> {
         kubernetes.signal("kubelet", libc::SIGSTOP)?;
         let pod = self.some_worker()?;
         self.survives(&format!("kubelet stopped, {pod} killed"), &pod, || {
-            kubernetes.signal_worker(&pod, libc::SIGKILL)
+            kubernetes.signal_pod(WORKER, &pod, libc::SIGKILL)
         })?;
         kubernetes.signal("kubelet", libc::SIGCONT)?;
         self.watched.await_workers(JOB, 4)?;
@@ -170,11 +171,15 @@ impl Fleet<'_> {
         self.progress()
     }
 
-    /// The next one must take over and do its work.
-    fn leader_killed(&self) -> Result<()> {
+    /// The next one must take over and do its work. One that dies at once does not let go of its lease.
+    fn leader_killed(&self, at_once: bool) -> Result<()> {
         self.watched.await_workers(JOB, 4)?;
         let from = now();
         let leader = self.watched.leader()?;
+        if at_once {
+            let kubernetes = &self.watched.kubernetes;
+            kubernetes.signal_pod("streamjob-operator", &leader, libc::SIGKILL)?;
+        }
         let killed = ["delete", "pod", &leader, "--grace-period=0", "--force"];
         self.watched.kubectl(killed)?;
         let next = wait_until(PATIENCE, || {

@@ -138,8 +138,10 @@ impl Watched {
         let replicas = format!("--replicas={count}");
         self.kubectl(["scale", "deployment/streamjob-operator", &replicas])?;
         let there = wait_until(PATIENCE, || {
-            let pods = self.kubectl(["get", "pods", "-l", OPERATOR, "-o", "name"]);
-            (pods.ok()?.lines().count() == count).then_some(())
+            let ready = "jsonpath={range .items[*]}{.status.containerStatuses[0].ready} {end}";
+            let pods = self.kubectl(["get", "pods", "-l", OPERATOR, "-o", ready]).ok()?;
+            let all: Vec<&str> = pods.split_whitespace().collect();
+            (all.len() == count && all.iter().all(|ready| *ready == "true")).then_some(())
         });
         ensure!(there.is_some(), "the operator does not scale to {count}");
         Ok(())

@@ -152,9 +152,9 @@ impl Kubernetes {
         machine::signal(&pids, signal).with_context(|| component.to_owned())
     }
 
-    /// Sends a signal to the worker in a pod, from outside of it.
-    pub fn signal_worker(&self, pod: &str, signal: i32) -> Result<()> {
-        let pids = machine::running_with("streamjob-worker", &format!("POD_NAME={pod}"));
+    /// Sends a signal to a program in a pod, from outside of it.
+    pub fn signal_pod(&self, program: &str, pod: &str, signal: i32) -> Result<()> {
+        let pids = machine::running_with(program, &format!("POD_NAME={pod}"));
         machine::signal(&pids, signal).with_context(|| pod.to_owned())
     }
 
