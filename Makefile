@@ -61,7 +61,7 @@ cluster: bins ## The chart and the operator on a real Kubernetes (root, containe
 	$(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
 
 .PHONY: cluster-chaos
-cluster-chaos: bins ## The cluster's stories in their long form: a quarter of an hour of faults (ONLY=name selects)
+cluster-chaos: bins ## The cluster's stories in their long form: ten minutes of faults (ONLY=name selects)
 	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
 
 .PHONY: cluster-bench

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use streamjob_core::manifest;
 use streamjob_core::plan::{JobPlan, plan_hash};
-use streamjob_crds::StreamJobSpec;
+use streamjob_crds::{OnIncompatibleState, StreamJobSpec};
 
 use crate::plan::{Job, OPERATORS_OWN, job_text};
 
@@ -41,11 +41,11 @@ pub fn judge(job: &Job, running: Option<&str>) -> Judged {
     }
     match as_it_was(job, running) {
         Some(spec) => Judged {
+            blocked: Some(told(&before, &after, &spec)),
             job: Job {
                 spec,
                 ..job.clone()
             },
-            blocked: Some(told(&before, &after)),
         },
         None => free(job),
     }
@@ -65,7 +65,7 @@ fn as_it_was(job: &Job, running: &str) -> Option<StreamJobSpec> {
 }
 
 /// What becomes of each step's state, in words.
-fn told(before: &JobPlan, after: &JobPlan) -> String {
+fn told(before: &JobPlan, after: &JobPlan, spec: &StreamJobSpec) -> String {
     let (before, after) = (states(before), states(after));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let fate = |name: &String| match (before.get(name), after.get(name)) {
@@ -75,9 +75,15 @@ fn told(before: &JobPlan, after: &JobPlan) -> String {
         (None, _) => format!("`{name}` New"),
     };
     let fates: Vec<String> = names.into_iter().map(fate).collect();
+    let discard = match spec.upgrade.on_incompatible_state {
+        OnIncompatibleState::Block => "",
+        OnIncompatibleState::Discard => {
+            ". This version discards no state: `upgrade.onIncompatibleState` is as good as `Block`"
+        }
+    };
     format!(
         "the change is not carried out, the job goes on as it was: it computes something else than the job whose state there is \
-         (state of steps: {}). Set it back, or run it as a new job under another name",
+         (state of steps: {}). Set it back, or run it as a new job under another name{discard}",
         fates.join(", ")
     )
 }
@@ -150,6 +156,16 @@ mod tests {
         });
         let told = changed.blocked.unwrap();
         assert!(told.contains("`revenue` Dropped, `takings` New"), "{told}");
+    }
+
+    #[test]
+    fn discarding_is_not_promised() {
+        let changed = judged(|spec| {
+            spec["upgrade"] = json!({"onIncompatibleState": "Discard"});
+            spec["steps"][0]["window"] = json!({"tumbling": {"size": "2m"}});
+        });
+        let told = changed.blocked.unwrap();
+        assert!(told.contains("discards no state"), "{told}");
     }
 
     #[test]

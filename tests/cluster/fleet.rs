@@ -24,7 +24,7 @@ const GOES_ON: Duration = Duration::from_secs(3);
 #[test]
 fn a_fleet_rescales_and_outlives_faults_and_every_row_is_there_once() -> failure::Result {
     let watched = Watched::start()?;
-    let seconds = by_form(150, 900);
+    let seconds = by_form(150, 600);
     let events = 1_200 * seconds;
     let mut setup = Setup::new(
         JOB,
@@ -134,7 +134,9 @@ impl Fleet<'_> {
     fn container_killed(&self) -> Result<()> {
         let pod = self.some_worker()?;
         self.survives(&format!("container of {pod} killed"), &pod, || {
-            self.watched.kubernetes.signal_pod(WORKER, &pod, libc::SIGKILL)
+            self.watched
+                .kubernetes
+                .signal_pod(WORKER, &pod, libc::SIGKILL)
         })
     }
 

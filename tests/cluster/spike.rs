@@ -30,7 +30,7 @@ replicas: 1
     targetLag: 5000
     catchUpWithin: 30s
     scaleDownStabilization: 20s";
-const WORK: &str = "where: \"levenshtein(repeat(user_id, 20), repeat(user_id, 19)) >= 0\"";
+const WORK: &str = "where: \"levenshtein(repeat(user_id, 40), repeat(user_id, 39)) >= 0\"";
 
 #[test]
 fn a_spike_is_worked_off_by_more_workers_that_go_again() -> failure::Result {

@@ -139,7 +139,9 @@ impl Watched {
         self.kubectl(["scale", "deployment/streamjob-operator", &replicas])?;
         let there = wait_until(PATIENCE, || {
             let ready = "jsonpath={range .items[*]}{.status.containerStatuses[0].ready} {end}";
-            let pods = self.kubectl(["get", "pods", "-l", OPERATOR, "-o", ready]).ok()?;
+            let pods = self
+                .kubectl(["get", "pods", "-l", OPERATOR, "-o", ready])
+                .ok()?;
             let all: Vec<&str> = pods.split_whitespace().collect();
             (all.len() == count && all.iter().all(|ready| *ready == "true")).then_some(())
         });

@@ -241,4 +241,35 @@ mod tests {
         board.remove(0);
         assert!(!render().contains("streamjob_lag{"));
     }
+
+    #[test]
+    fn the_dashboard_shows_only_what_there_is() {
+        const DASHBOARD: &str = include_str!("../../helm/streamjob/dashboards/streamjob.json");
+        let metrics = Metrics::new(&JobIdentity::default()).unwrap();
+        for labelled in [&metrics.late, &metrics.failed, &metrics.malformed] {
+            labelled.with_label_values(&["n"]).inc();
+        }
+        metrics.rows_in.with_label_values(&["n"]).inc();
+        metrics.rows_out.with_label_values(&["n"]).inc();
+        let slot = SlotStatus {
+            inputs: vec![InputStatus {
+                lag: Some(1),
+                watermark: Some(1),
+                ..InputStatus::default()
+            }],
+            checkpoint: Some(crate::status::CheckpointStatus::default()),
+            ..SlotStatus::default()
+        };
+        let board = Board::new(JobIdentity::default());
+        board.update(slot);
+        let text = String::from_utf8(metrics.render(&board.status(1000)).unwrap()).unwrap();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let named = DASHBOARD.match_indices("streamjob_").map(|(at, _)| {
+            let rest = &DASHBOARD[at..];
+            &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())]
+        });
+        for name in named {
+            assert!(text.contains(&format!("\n{name}{{")), "{name}\n{text}");
+        }
+    }
 }

@@ -29,7 +29,10 @@ pub struct SlotReport {
     /// Since when the slot stands still, on its way from another worker.
     since: Option<Instant>,
     stale_after: Duration,
-    last_checkpoint: Instant,
+    /// Rows read from all inputs; those that had been when the last checkpoint came, and since when there are others.
+    rows_read: u64,
+    rows_saved: u64,
+    unsaved_since: Instant,
 }
 
 impl SlotReport {
@@ -52,7 +55,9 @@ impl SlotReport {
             closed: None,
             since: None,
             stale_after,
-            last_checkpoint: now,
+            rows_read: 0,
+            rows_saved: 0,
+            unsaved_since: now,
         }
     }
 
@@ -96,7 +101,8 @@ impl SlotReport {
             .checkpoint_seconds
             .observe(uploaded.took.as_secs_f64());
         self.metrics.checkpoint_bytes.inc_by(uploaded.bytes);
-        self.last_checkpoint = Instant::now();
+        self.rows_saved = self.rows_read;
+        self.unsaved_since = Instant::now();
         self.status.checkpoint = Some(CheckpointStatus {
             epoch: uploaded.reference.epoch,
             at: now_ms(),
@@ -117,6 +123,10 @@ impl SlotReport {
         }
         self.told = Instant::now();
         self.count(engine);
+        // A slot that reads nothing has nothing to save.
+        if self.rows_read == self.rows_saved {
+            self.unsaved_since = self.told;
+        }
         self.status.inputs = inputs
             .each()
             .map(|input| InputStatus {
@@ -136,7 +146,7 @@ impl SlotReport {
     }
 
     fn conditions(&self) -> Vec<WorkerCondition> {
-        let age = self.last_checkpoint.elapsed();
+        let age = self.unsaved_since.elapsed();
         match age > self.stale_after && self.status.phase == Phase::Running {
             true => vec![WorkerCondition {
                 kind: "CheckpointStale".to_owned(),
@@ -169,6 +179,7 @@ impl SlotReport {
                 .malformed
                 .with_label_values(&[input])
                 .inc_by(bad);
+            self.rows_read += rows;
             if matches!(self.plan.stages[task.stage].input, StageInput::Source(_)) {
                 self.status.rows_in += rows;
             }
