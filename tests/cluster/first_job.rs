@@ -19,8 +19,8 @@ fn the_first_job_runs_scales_pauses_and_outlives_its_operator() -> failure::Resu
     let mut setup = Setup::new(
         JOB,
         watched.kafka.bootstrap(),
-        108_000,
-        Duration::from_secs(90),
+        84_000,
+        Duration::from_secs(70),
     );
     setup.s3 = Some(watched.s3.endpoint());
     let mut story = Story::begin(setup)?;

@@ -24,7 +24,7 @@ const GOES_ON: Duration = Duration::from_secs(3);
 #[test]
 fn a_fleet_rescales_and_outlives_faults_and_every_row_is_there_once() -> failure::Result {
     let watched = Watched::start()?;
-    let seconds = by_form(150, 600);
+    let seconds = by_form(90, 600);
     let events = 1_200 * seconds;
     let mut setup = Setup::new(
         JOB,

@@ -11,16 +11,16 @@ use crate::watched::Watched;
 
 const JOB: &str = "spike";
 /// Events a second, and how long: quiet, spike, quiet.
-const QUIET: f64 = 600.0;
-const SPIKE: f64 = 6_000.0;
-const STAGES: [(f64, f64); 3] = [(QUIET, 25.0), (SPIKE, 30.0), (QUIET, 110.0)];
+const QUIET: f64 = 1_500.0;
+const SPIKE: f64 = 15_000.0;
+const STAGES: [(f64, f64); 3] = [(QUIET, 20.0), (SPIKE, 30.0), (QUIET, 80.0)];
 const TARGET_LAG: i64 = 5_000;
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
 /// From a decision to pods that have their slots, on two cores that everything shares.
 const SCALE_UP: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// A worker that may use a fifth of a core. Each event costs it about 0.1 ms: a distance of two long texts, always true.
+/// A worker that may use a fifth of a core. Each event costs it about 0.03 ms: a distance of two texts, always true.
 const SPEC: &str = "\
 replicas: 1
   resources: {limits: {cpu: 200m, memory: 1Gi}}
@@ -29,8 +29,8 @@ replicas: 1
     maxReplicas: 4
     targetLag: 5000
     catchUpWithin: 30s
-    scaleDownStabilization: 20s";
-const WORK: &str = "where: \"levenshtein(repeat(user_id, 40), repeat(user_id, 39)) >= 0\"";
+    scaleDownStabilization: 15s";
+const WORK: &str = "where: \"levenshtein(repeat(user_id, 20), repeat(user_id, 19)) >= 0\"";
 
 #[test]
 fn a_spike_is_worked_off_by_more_workers_that_go_again() -> failure::Result {
