@@ -388,7 +388,7 @@ async fn tell(operator: &Operator, object: &DynamicObject, placed: &Placement, d
         .map(|(slot, place)| format!("{slot} to {}", ordinal(&place.pod)))
         .collect();
     if !moved.is_empty() {
-        let note = format!("slots to workers: {}", moved.join(", "));
+        let note = format!("slots to workers {}", moved.join(", "));
         publish(operator, object, EventType::Normal, "SlotsPlaced", note).await;
     }
 }
@@ -403,11 +403,19 @@ async fn publish(
 ) {
     // What the cluster takes.
     const LONGEST: usize = 1000;
+    const LONGEST_ACTION: usize = 100;
     let event = Event {
         type_,
         reason: reason.to_owned(),
         note: Some(note.chars().take(LONGEST).collect()),
-        action: "Reconcile".to_owned(),
+        // Events of one reason and action are told as one, with the note of the first: what reads differently is another action.
+        action: note
+            .split(": ")
+            .next()
+            .unwrap_or(reason)
+            .chars()
+            .take(LONGEST_ACTION)
+            .collect(),
         secondary: None,
     };
     let reference = object.object_ref(&cluster::jobs());
