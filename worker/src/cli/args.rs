@@ -126,6 +126,9 @@ pub struct SnapshotArgs {
     /// Name of the snapshot, which must be new
     #[arg(long, value_name = "NAME", value_parser = parse_uid)]
     pub name: String,
+    /// Number of the placement under which it takes the slots [default: the last one + 1]
+    #[arg(long, value_name = "N")]
+    pub term: Option<u64>,
 }
 
 const RESTORE_HELP: &str = "\

@@ -35,8 +35,9 @@ pub fn take(job: &Job, args: &SnapshotArgs) -> Result<ExitCode, Failure> {
     }
     let fleet = Fleet::new(&host, false)?;
     let slots = 0..host.setup.slot_count();
+    let term = args.term.map_or(Term::AfterLast, Term::Given);
     let mut drivers = slots
-        .map(|slot| fleet.driver(slot, Term::AfterLast))
+        .map(|slot| fleet.driver(slot, term))
         .collect::<Result<Vec<_>, _>>()?;
     let mut captured = Vec::new();
     for driver in &mut drivers {
