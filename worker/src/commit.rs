@@ -128,9 +128,11 @@ impl Committer {
         })
     }
 
-    pub fn send(&self, message: Message) -> Result<(), CommitterGone> {
-        let messages = self.messages.as_ref().ok_or(CommitterGone)?;
-        messages.send(message).map_err(|_| CommitterGone)
+    /// A thread that has ended hears nothing any more: why it ended is among the decisions that are still to be taken.
+    pub fn send(&self, message: Message) {
+        if let Some(messages) = &self.messages {
+            let _ = messages.send(message);
+        }
     }
 
     /// The next decision, if there is one.

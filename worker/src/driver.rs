@@ -165,14 +165,14 @@ impl Driver {
             match decision {
                 Decision::ResolveFacts { known } => {
                     let (facts, start) = self.resolver.resolve(&self.tasks, known.as_ref())?;
-                    self.tell(Fact::FactsResolved { facts, start })?;
+                    self.tell(Fact::FactsResolved { facts, start });
                 }
                 Decision::Restore { candidates, facts } => {
                     self.report.phase(Phase::Restoring);
                     let state = restore::restore(self, &candidates, &facts)?;
                     self.tell(Fact::Restored {
                         checkpoint: state.checkpoint.clone(),
-                    })?;
+                    });
                     restored = Some(state);
                 }
                 Decision::Replay(cuts) => {
@@ -207,8 +207,8 @@ impl Driver {
         }
     }
 
-    fn tell(&self, fact: Fact) -> Result<(), DriverError> {
-        Ok(self.committer.send(Message::Fact(fact))?)
+    fn tell(&self, fact: Fact) {
+        self.committer.send(Message::Fact(fact));
     }
 
     /// External sinks must not have epochs that the journal does not: they would skip the new ones of these numbers.
@@ -245,7 +245,7 @@ impl Driver {
             self.committer.send(Message::Fact(Fact::ExternalApplied {
                 sink: name.clone(),
                 epoch: pending.epoch,
-            }))?;
+            }));
         }
         Ok(())
     }
@@ -390,28 +390,24 @@ impl<'a> Running<'a> {
         }
         self.due |= self.inputs.newly_ended(&self.engine).next().is_some();
         if let Some(outcome) = self.checkpoint.outcome() {
-            self.checkpoint_came(outcome)?;
+            self.checkpoint_came(outcome);
         }
         self.due |= self.checkpoint.is_due();
         self.driver.report.tell(&self.engine, &self.inputs, false);
         Ok(())
     }
 
-    fn checkpoint_came(
-        &mut self,
-        outcome: Result<crate::checkpoint::Uploaded, CheckpointError>,
-    ) -> Result<(), DriverError> {
+    fn checkpoint_came(&mut self, outcome: Result<crate::checkpoint::Uploaded, CheckpointError>) {
         match outcome {
             Ok(uploaded) => {
                 self.driver.report.checkpointed(&uploaded);
                 self.due = true;
                 self.driver
-                    .tell(Fact::CheckpointUploaded(uploaded.reference))
+                    .tell(Fact::CheckpointUploaded(uploaded.reference));
             }
             Err(error) => {
                 self.driver.report.checkpoint_failed(&error);
                 self.checkpoint.changed();
-                Ok(())
             }
         }
     }
@@ -462,9 +458,7 @@ impl<'a> Running<'a> {
         });
         self.driver.report.closed();
         self.committing = true;
-        self.driver
-            .committer
-            .send(Message::Epoch { draft, output })?;
+        self.driver.committer.send(Message::Epoch { draft, output });
         if self.checkpoint.is_due() {
             self.begin_checkpoint()?;
         }
@@ -541,7 +535,7 @@ impl<'a> Running<'a> {
                 }
             }
             if let Some(outcome) = self.checkpoint.outcome() {
-                self.checkpoint_came(outcome)?;
+                self.checkpoint_came(outcome);
             }
         }
     }

@@ -132,7 +132,7 @@ pub fn replay(
                 positions: closed.positions,
             });
         }
-        driver.tell(fact)?;
+        driver.tell(fact);
     }
     Ok(())
 }
