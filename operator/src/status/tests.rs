@@ -219,6 +219,7 @@ fn a_change_that_is_not_carried_out_is_told() {
     blocked.blocked = Some("step `a` Incompatible".into());
     let now = status(&StreamJobStatus::default(), &blocked);
     assert!(is_blocked(&now));
+    assert_eq!(condition(&now, "UpgradeBlocked").status, "True");
     assert_eq!(
         condition(&now, "UpgradeBlocked").message,
         "step `a` Incompatible"
