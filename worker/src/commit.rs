@@ -342,3 +342,6 @@ impl Executor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

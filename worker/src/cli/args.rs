@@ -34,7 +34,9 @@ pub enum Command {
     Serve(ServeArgs),
     Snapshot(SnapshotArgs),
     Restore(RestoreArgs),
+    /// Say all that is wrong with a job file, and where
     Validate(JobArgs),
+    /// Say how a job will run: its stages, its state, what each sink guarantees
     Explain(JobArgs),
     Produce(ProduceArgs),
 }

@@ -45,7 +45,7 @@ pub fn take(job: &Job, args: &SnapshotArgs) -> Result<ExitCode, Failure> {
         captured.push(state.ok_or_else(|| {
             let slot = driver.slot;
             refused(anyhow!(
-                "slot {slot} has read all of its input: a job that is done has nothing to go on with"
+                "slot {slot} has read all of its input and is done: a snapshot is of a job whose slots all have something to go on with"
             ))
         })?);
     }
