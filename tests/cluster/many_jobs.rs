@@ -111,7 +111,7 @@ impl Bench<'_> {
         let leader = self.watched.leader()?;
         let pids = machine::running_with("streamjob-operator", &format!("POD_NAME={leader}"));
         let pid = pids.first().context("the leader has no process")?;
-        let (cpu, resident) = usage(*pid)?;
+        let (cpu, resident) = machine::usage(*pid)?;
         let log = fs::read_to_string(self.watched.kubernetes.audit_log())?;
         let (mut calls, mut writes) = (0, 0);
         for line in log.lines() {
@@ -131,7 +131,7 @@ impl Bench<'_> {
             reconciles: self.reconciles(&leader)?,
             calls,
             writes,
-            cpu,
+            cpu: cpu.as_secs_f64(),
             resident,
         })
     }
@@ -147,27 +147,6 @@ impl Bench<'_> {
             .trim()
             .parse()?)
     }
-}
-
-/// CPU seconds and resident bytes of a process.
-fn usage(pid: i32) -> Result<(f64, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let rest = stat.rsplit_once(')').context("no name in stat")?.1;
-    let fields: Vec<u64> = rest
-        .split_whitespace()
-        .map(|field| field.parse().unwrap_or(0))
-        .collect();
-    // SAFETY: plain system calls.
-    let (tick, page) = unsafe {
-        (
-            libc::sysconf(libc::_SC_CLK_TCK),
-            libc::sysconf(libc::_SC_PAGESIZE),
-        )
-    };
-    Ok((
-        (fields[11] + fields[12]) as f64 / tick as f64,
-        fields[21] * page.unsigned_abs(),
-    ))
 }
 
 /// The jobs' generations and what their statuses speak of, as `kubectl` prints them.

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Processes that run `program` with this text among their arguments.
 pub fn running(program: &str, argument: &str) -> Vec<i32> {
@@ -40,6 +41,29 @@ pub fn signal(pids: &[i32], signal: i32) -> Result<()> {
         ensure!(sent == 0, "cannot signal process {pid}");
     }
     Ok(())
+}
+
+/// CPU time that a process has used so far (user and system) and its resident memory in bytes, from `/proc`.
+pub fn usage(pid: i32) -> Result<(Duration, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name, which may hold spaces: state is field 3, utime 14, stime 15, rss 24.
+    let rest = stat
+        .rsplit_once(')')
+        .context("no name in /proc/PID/stat")?
+        .1;
+    let fields: Vec<u64> = rest
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    // SAFETY: plain system calls.
+    let (tick, page) = unsafe {
+        (
+            libc::sysconf(libc::_SC_CLK_TCK),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
+    let cpu = Duration::from_secs_f64((fields[11] + fields[12]) as f64 / tick as f64);
+    Ok((cpu, fields[21] * page.unsigned_abs()))
 }
 
 fn found(is_it: impl Fn(&Path) -> bool) -> Vec<i32> {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::failure::failing;
+use crate::machine;
 
 /// How often conditions are looked at.
 pub const LOOK: Duration = Duration::from_millis(20);
@@ -129,27 +130,9 @@ impl Process {
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
 
-    /// CPU time used so far (user and system) and resident memory in bytes, from `/proc`.
+    /// CPU time used so far and resident memory in bytes.
     pub fn usage(&self) -> Result<(Duration, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // Behind the name, which may hold spaces: state is field 3, utime 14, stime 15, rss 24.
-        let rest = stat
-            .rsplit_once(')')
-            .context("no name in /proc/PID/stat")?
-            .1;
-        let fields: Vec<u64> = rest
-            .split_whitespace()
-            .map(|field| field.parse().unwrap_or(0))
-            .collect();
-        // SAFETY: plain system calls.
-        let (tick, page) = unsafe {
-            (
-                libc::sysconf(libc::_SC_CLK_TCK),
-                libc::sysconf(libc::_SC_PAGESIZE),
-            )
-        };
-        let cpu = Duration::from_secs_f64((fields[11] + fields[12]) as f64 / tick as f64);
-        Ok((cpu, fields[21] * page.unsigned_abs()))
+        machine::usage(self.pid)
     }
 }
 
