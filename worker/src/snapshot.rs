@@ -11,12 +11,14 @@
 pub mod restore;
 pub mod take;
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use streamjob_core::commit::record::CheckpointRef;
 
-use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints};
 use crate::cli::Failure;
 use crate::setup::{bad_setting, refused};
 
@@ -24,6 +26,9 @@ use crate::setup::{bad_setting, refused};
 const RECORD: &str = "journal-record";
 
 const VERSION: u32 = 1;
+
+/// Of a slot's upload, and of internal records that do not come.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a snapshot consists of.
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +80,13 @@ fn folder(name: &str) -> String {
 /// Part of a slot's checkpoint: records of an internal topic that the slot has yet to read.
 fn unread(input: &str) -> String {
     format!("unread/{input}")
+}
+
+/// Stores a slot's state, and waits for it.
+fn stored(checkpoints: &Checkpoints, data: CheckpointData) -> Result<CheckpointRef, Failure> {
+    let outcome = checkpoints.upload(data).wait(PATIENCE);
+    let outcome = outcome.unwrap_or(Err(CheckpointError::Abandoned));
+    Ok(outcome.map_err(storage_failed)?.reference)
 }
 
 fn storage_failed(error: CheckpointError) -> Failure {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use streamjob_core::commit::check_facts;
@@ -11,8 +10,8 @@ use streamjob_core::engine::{SlotEngine, TaskId, input_name};
 use streamjob_core::output::{EpochOutput, OutRow, Target, TargetOutput};
 use streamjob_core::plan::plan_hash;
 
-use super::{Catalogue, RECORD, Values, storage_failed, unread};
-use crate::checkpoint::{CheckpointData, CheckpointError};
+use super::{Catalogue, RECORD, Values, storage_failed, stored, unread};
+use crate::checkpoint::CheckpointData;
 use crate::cli::args::RestoreArgs;
 use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
@@ -20,9 +19,6 @@ use crate::commit::LedgerError;
 use crate::fleet::Fleet;
 use crate::run::Host;
 use crate::setup::{judged, refused, unreachable};
-
-/// Of a slot's upload.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Gives the job, which must not have run yet, the snapshot's state and a journal that begins with its end.
 pub fn restore(job: &Job, args: &RestoreArgs) -> Result<ExitCode, Failure> {
@@ -184,7 +180,7 @@ impl Restoring<'_> {
             }
         }
         let parts = engine.save().map_err(refused)?;
-        let upload = checkpoints.upload(CheckpointData {
+        let data = CheckpointData {
             job: names.uid.clone(),
             slot: self.slot,
             epoch: before.epoch,
@@ -195,11 +191,8 @@ impl Restoring<'_> {
                 .into_iter()
                 .map(|(name, bytes)| (name, bytes.into()))
                 .collect(),
-        });
-        let outcome = upload
-            .wait(PATIENCE)
-            .unwrap_or(Err(CheckpointError::Abandoned));
-        Ok(outcome.map_err(storage_failed)?.reference)
+        };
+        stored(checkpoints, data)
     }
 
     /// The record that the job goes on from.

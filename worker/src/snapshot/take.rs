@@ -1,14 +1,12 @@
 //! `streamjob-worker snapshot`: every slot's state as of now, under a name.
 
-use std::time::Duration;
-
 use anyhow::anyhow;
 use bytes::Bytes;
 use streamjob_core::commit::Term;
 use streamjob_core::commit::record::{CheckpointRef, JournalRecord};
 
-use super::{Catalogue, RECORD, VERSION, Values, folder, storage_failed, unread};
-use crate::checkpoint::{CheckpointData, CheckpointError};
+use super::{Catalogue, PATIENCE, RECORD, VERSION, Values, folder, stored, unread};
+use crate::checkpoint::CheckpointData;
 use crate::cli::args::SnapshotArgs;
 use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
@@ -20,9 +18,6 @@ use crate::setup::{JobJournal, refused, unreachable};
 use crate::source::kafka::{KafkaReader, Span};
 use crate::source::read_to_end;
 use crate::topics::At;
-
-/// Of a slot's upload, and of internal records that do not come.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Takes the job's slots over and stores what they hold.
 pub fn take(job: &Job, args: &SnapshotArgs) -> Result<ExitCode, Failure> {
@@ -88,7 +83,7 @@ fn store(
     }
     let text = serde_json::to_vec(&record).map_err(refused)?;
     parts.push((RECORD.to_owned(), text.into()));
-    let upload = host.checkpoints.upload(CheckpointData {
+    let data = CheckpointData {
         job: folder(name),
         slot: record.slot,
         epoch: record.epoch,
@@ -96,11 +91,8 @@ fn store(
         incarnation: record.incarnation,
         plan: host.job.text.clone(),
         parts,
-    });
-    let outcome = upload
-        .wait(PATIENCE)
-        .unwrap_or(Err(CheckpointError::Abandoned));
-    Ok(outcome.map_err(storage_failed)?.reference)
+    };
+    stored(&host.checkpoints, data)
 }
 
 /// Values of the internal topic's partition from a position to its end.
