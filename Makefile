@@ -4,6 +4,8 @@ PROFILE ?= ci
 CARGO ?= cargo
 # Servers that the tests install, and folders of failed runs, are here.
 export STREAMJOB_CACHE ?= $(HOME)/.cache/streamjob
+# The Go that `make packages` fetched, if it had to, else that of the machine.
+export PATH := $(STREAMJOB_CACHE)/go/current/bin:$(PATH):/usr/local/go/bin
 
 # Scenarios share two cores with their servers and workers: few at a time.
 SCENARIO_THREADS ?= 2
@@ -37,8 +39,12 @@ demo: bins ## Run two small jobs over made-up events: no server needed
 demo-check: ## The demo, its rows compared with those that it should give
 	@$(MAKE) --no-print-directory demo 2>/dev/null | grep '^{' | diff tests/demo.expected - && echo "the demo gave its $$(wc -l < tests/demo.expected) rows"
 
+.PHONY: packages
+packages: ## Install what the tests need of a Debian machine: compilers, Java, Maven, Go, containers
+	@tests/servers/packages
+
 .PHONY: test
-test: build demo-check unit protocol properties scenarios ## Everything that must pass: quick tests first, then scenarios on real servers
+test: packages build demo-check unit protocol properties scenarios cluster ## Everything that must pass: quick tests first, then scenarios on real servers, then the cluster
 
 .PHONY: unit
 unit: ## Unit tests
@@ -56,17 +62,20 @@ properties: ## The engine against the oracle, over random logs
 scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects, SKIP=name leaves out)
 	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS) $(addprefix --skip ,$(SKIP))
 
+# A cluster needs root: its test is run by sudo where we are not.
+CLUSTER := $(CARGO) $(if $(filter-out 0,$(shell id -u)),--config 'target."cfg(unix)".runner=["sudo","-E","env","PATH=$(PATH)"]') $(TEST)
+
 .PHONY: cluster
-cluster: bins ## The chart and the operator on a real Kubernetes (root, containerd; the first time builds Kubernetes)
-	$(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
+cluster: bins ## The chart and the operator on a real Kubernetes (as root; the first time builds Kubernetes)
+	$(CLUSTER) --test cluster $(ONLY) -- --test-threads 1 --nocapture
 
 .PHONY: cluster-chaos
 cluster-chaos: bins ## The cluster's stories in their long form: ten minutes of faults (ONLY=name selects)
-	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test cluster $(ONLY) -- --test-threads 1 --nocapture
+	STREAMJOB_CHAOS=1 $(CLUSTER) --test cluster $(ONLY) -- --test-threads 1 --nocapture
 
 .PHONY: cluster-bench
 cluster-bench: bins ## Five hundred jobs on one operator: how long a change takes, what it costs
-	$(CARGO) $(TEST) --test cluster five_hundred_jobs -- --ignored --nocapture
+	$(CLUSTER) --test cluster five_hundred_jobs -- --ignored --nocapture
 
 .PHONY: chaos
 chaos: bins ## The fault scenarios in their long form: millions of events, dozens of kills (ONLY=name selects)

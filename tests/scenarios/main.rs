@@ -18,4 +18,5 @@ mod servers;
 mod snapshots;
 mod tls_sasl;
 mod two_processes;
+mod upgrades;
 mod zombies;

@@ -112,7 +112,7 @@ fn rows_under_way_between_steps_go_along() -> Result {
     let other = scratch.write("other.yaml", other);
     let unlike = worker(folder, "restore", &other, "unlike", ["--from", &name])?;
     unlike.expect_exit(exit::REFUSED)?;
-    unlike.expect_said("step `spend` had other settings when the state was saved")?;
+    unlike.expect_said("`spend` Incompatible (its window, groups or aggregates are other ones)")?;
 
     let restore = || worker(folder, "restore", &job, &clone, ["--from", &name]);
     restore()?.expect_exit(exit::DONE)?;

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod capture;
+mod change;
 mod farewell;
 pub mod inputs;
 mod pace;
@@ -24,20 +25,20 @@ use std::time::{Duration, Instant};
 use streamjob_core::chunk::Millis;
 use streamjob_core::commit::record::JournalRecord;
 use streamjob_core::commit::{Decision, EpochDraft, Fact, StopReason};
-use streamjob_core::engine::{ClosedEpoch, EngineError, Layout, SlotEngine, TaskId, input_name};
+use streamjob_core::engine::{ClosedEpoch, EngineError, SlotEngine, TaskId, input_name};
 use streamjob_core::output::{EpochOutput, Target};
-use streamjob_core::plan::JobPlan;
 
 use crate::checkpoint::{CheckpointData, CheckpointError, Checkpoints};
-use crate::cli::ExitCode;
+use crate::cli::{ExitCode, Failure};
 use crate::commit::{Committer, CommitterGone, Message};
 use crate::peers::Peers;
 use crate::peers::journals::Hosted;
 use crate::report::SlotReport;
-use crate::resolve::{ResolveError, Resolver};
+use crate::resolve::ResolveError;
 use crate::sink::{ExternalSink, SinkError, not_ahead};
 use crate::source::SourceError;
 use crate::status::Phase;
+use crate::version::{Earlier, Version};
 use farewell::CheckpointClock;
 use inputs::{Inputs, Read};
 use pace::Pace;
@@ -67,6 +68,8 @@ pub enum DriverError {
     CommitterGone(#[from] CommitterGone),
     #[error("the protocol asked for {0} out of turn")]
     OutOfTurn(&'static str),
+    #[error("the job as it was: {0}")]
+    Earlier(Failure),
     #[error("a slot's thread panicked: see above, and please report it")]
     Panicked,
 }
@@ -81,6 +84,7 @@ impl DriverError {
                 ..
             } => ExitCode::Done,
             DriverError::Checkpoint(error) if error.is_unreachable() => ExitCode::Unreachable,
+            DriverError::Earlier(failure) => failure.code,
             DriverError::Resolve(error) if error.unreachable() => ExitCode::Unreachable,
             _ => ExitCode::Refused,
         }
@@ -111,16 +115,13 @@ pub enum Ended {
 pub struct Driver {
     pub job: String,
     pub slot: u32,
-    pub plan: Arc<JobPlan>,
-    /// The job file, as checkpoints carry it.
-    pub text: String,
-    pub layout: Arc<Layout>,
-    pub tasks: Vec<TaskId>,
+    pub version: Version,
+    /// Those of before, if the job was changed.
+    pub earlier: Arc<Earlier>,
     pub committer: Committer,
     pub checkpoints: Checkpoints,
     /// Outside the transaction, by index in the plan.
     pub sinks: BTreeMap<usize, (String, Box<dyn ExternalSink>)>,
-    pub resolver: Arc<Resolver>,
     pub peers: Arc<Peers>,
     pub report: SlotReport,
     pub term: u64,
@@ -164,7 +165,10 @@ impl Driver {
             };
             match decision {
                 Decision::ResolveFacts { known } => {
-                    let (facts, start) = self.resolver.resolve(&self.tasks, known.as_ref())?;
+                    let (facts, start) = self
+                        .version
+                        .resolver
+                        .resolve(&self.version.tasks, known.as_ref())?;
                     self.tell(Fact::FactsResolved { facts, start });
                 }
                 Decision::Restore { candidates, facts } => {
@@ -189,9 +193,15 @@ impl Driver {
                     restore::apply_again(self, state, epoch, &sinks)?;
                 }
                 Decision::Run { last } => {
-                    let state = restored.take().ok_or(DriverError::OutOfTurn("a run"))?;
+                    let restored = restored.take().ok_or(DriverError::OutOfTurn("a run"))?;
+                    let (loaded, changed) = restored.state.into_loaded(self)?;
                     self.check_sinks(last.epoch)?;
-                    return Ok(Start::Running(Box::new(Running::new(self, state, *last))));
+                    let mut running = Running::new(self, loaded, *last);
+                    if changed {
+                        // From it the next start does not need the job as it was.
+                        running.checkpoint.force();
+                    }
+                    return Ok(Start::Running(Box::new(running)));
                 }
                 Decision::DeleteCheckpoints(list) => list
                     .into_iter()
@@ -285,10 +295,10 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn new(driver: &'a mut Driver, state: restore::Restored, last: JournalRecord) -> Self {
-        let interval = driver.plan.spec.checkpoint.interval.to_std();
+    fn new(driver: &'a mut Driver, state: change::Loaded, last: JournalRecord) -> Self {
+        let interval = driver.version.plan.spec.checkpoint.interval.to_std();
         let pace = Pace::new(
-            driver.plan.spec.epoch.interval.to_std(),
+            driver.version.plan.spec.epoch.interval.to_std(),
             driver.hosted.count(),
         );
         driver.report.running(last.epoch, last.term);
@@ -364,7 +374,7 @@ impl<'a> Running<'a> {
         }
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.epoch <= epoch) {
             self.driver.report.committed(pending.epoch);
-            self.driver.resolver.committed(&pending.positions);
+            self.driver.version.resolver.committed(&pending.positions);
             self.driver.apply(&pending, sinks)?;
         }
         Ok(())
@@ -468,7 +478,7 @@ impl<'a> Running<'a> {
     }
 
     fn draft(&self, closed: &ClosedEpoch) -> EpochDraft {
-        let name = |task: &TaskId| input_name(&self.driver.plan, *task);
+        let name = |task: &TaskId| input_name(&self.driver.version.plan, *task);
         let by_name = |map: &BTreeMap<TaskId, i64>| {
             map.iter()
                 .map(|(task, value)| (name(task), *value))
@@ -496,7 +506,7 @@ impl<'a> Running<'a> {
                 epoch: self.epoch,
                 term: self.driver.term,
                 incarnation: self.driver.incarnation.clone(),
-                plan: self.driver.text.clone(),
+                plan: self.driver.version.text.clone(),
                 parts,
             }));
         Ok(())

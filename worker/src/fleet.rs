@@ -28,6 +28,7 @@ use crate::sink::ExternalSink;
 use crate::sink::file::{Existing, FileSink};
 use crate::sink::stdout::StdoutSink;
 use crate::ticker::Ticker;
+use crate::version::Version;
 
 /// How a slot's thread ended.
 pub type Outcome = Result<Ended, DriverError>;
@@ -165,12 +166,16 @@ impl<'a> Fleet<'a> {
             owner: names.owner.clone(),
             incarnation: names.incarnation.clone(),
         };
+        let inputs = plan.sources.iter().map(|source| source.name.clone());
+        let exchanges = plan.exchanges.iter().map(|exchange| exchange.name.clone());
         let settings = Settings {
             guarantee: plan.spec.guarantee,
             plan_hash: plan_hash(plan),
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             retain: plan.spec.checkpoint.retain as usize,
             external_sinks: sinks.values().map(|(name, _)| name.clone()).collect(),
+            inputs: inputs.chain(exchanges.clone()).collect(),
+            exchanges: exchanges.collect(),
         };
         let committer = Committer::spawn(
             slot,
@@ -182,14 +187,11 @@ impl<'a> Fleet<'a> {
         Ok(Driver {
             job: names.uid.clone(),
             slot,
-            plan: plan.clone(),
-            text: job.text.clone(),
-            layout: self.host.setup.layout.clone(),
-            tasks: self.host.setup.tasks(slot),
+            version: Version::new(job, &self.host.setup, slot),
+            earlier: self.host.earlier.clone(),
             committer,
             checkpoints: self.host.checkpoints.clone(),
             sinks,
-            resolver: self.host.setup.resolver.clone(),
             peers: self.peers.clone(),
             report,
             term: 0,

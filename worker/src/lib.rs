@@ -28,3 +28,4 @@ pub mod source;
 pub mod status;
 pub mod ticker;
 pub mod topics;
+pub mod version;

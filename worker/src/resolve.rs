@@ -132,7 +132,8 @@ pub fn describe(admin: &Admin, topic: &str) -> Result<Option<TopicFacts>, TopicE
 }
 
 impl Resolver {
-    /// Facts as they are now; first and last positions as they were at the first start, or (`known` is `None`) as they are now.
+    /// Facts as they are now; first and last positions as they were when the input was first read (`known`), or as they are
+    /// now if it never was.
     pub fn resolve(
         &self,
         tasks: &[TaskId],
@@ -161,20 +162,22 @@ impl Resolver {
                 Origin::Generated { .. } | Origin::InProcess => {}
             }
         }
-        match known {
-            Some(known) => {
-                (facts.start, facts.end) = (known.start.clone(), known.end.clone());
-                facts.began = known.began.clone();
-            }
-            None => self.bounds(tasks, &mut facts)?,
+        if let Some(known) = known {
+            (facts.start, facts.end) = (known.start.clone(), known.end.clone());
+            facts.began = known.began.clone();
         }
+        self.bounds(tasks, &mut facts)?;
         let start = facts.start.clone();
         Ok((facts, start))
     }
 
-    /// First and last positions of the tasks' inputs as of now.
+    /// First and last positions, as of now, of those of the tasks' inputs that have none.
     fn bounds(&self, tasks: &[TaskId], facts: &mut JobFacts) -> Result<(), ResolveError> {
         for task in tasks {
+            let name = input_name(&self.plan, *task);
+            if facts.start.contains_key(&name) {
+                continue;
+            }
             let (start, end) = match &self.origins[task.stage] {
                 Origin::InProcess => continue,
                 Origin::Files(files) => {
@@ -189,7 +192,6 @@ impl Resolver {
                 }
                 Origin::Topic { admin, topic, .. } => self.topic_bounds(*task, admin, topic)?,
             };
-            let name = input_name(&self.plan, *task);
             facts.start.insert(name.clone(), start);
             if let Some(end) = end {
                 facts.end.insert(name, end);

@@ -24,6 +24,7 @@ use crate::progress::{Progress, Show};
 use crate::secrets::Secrets;
 use crate::setup::{Kafkas, Names, Setup, bad_setting, noted_checkpoints, refused, unreachable};
 use crate::status::{Board, JobIdentity};
+use crate::version::Earlier;
 
 /// Runs the job until its end or a signal.
 pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
@@ -59,6 +60,7 @@ pub struct Host<'a> {
     pub names: Names,
     pub checkpoints: Checkpoints,
     pub setup: Setup,
+    pub earlier: Arc<Earlier>,
     pub board: Arc<Board>,
     pub metrics: Metrics,
     _server: Server,
@@ -89,11 +91,13 @@ impl<'a> Host<'a> {
         }
         let setup = Setup::resolve(job, &names, &kafkas, &args.state_dir)?;
         board.job_has(setup.slot_count());
+        let earlier = Earlier::new(job, &names, secrets, args.state_dir.clone());
         Ok(Host {
             job,
             names,
             checkpoints,
             setup,
+            earlier: Arc::new(earlier),
             board,
             metrics,
             _server: server,

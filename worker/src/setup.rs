@@ -32,6 +32,7 @@ use crate::topics::{Admin, NewTopic};
 const CONNECT: Duration = Duration::from_secs(15);
 
 /// Who we are.
+#[derive(Clone)]
 pub struct Names {
     pub namespace: String,
     pub name: String,

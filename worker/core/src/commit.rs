@@ -93,6 +93,10 @@ pub struct Settings {
     pub retain: usize,
     /// Names of the sinks outside the transaction: applied after the commit.
     pub external_sinks: Vec<String>,
+    /// Names of the job's sources and of its exchanges.
+    pub inputs: Vec<String>,
+    /// Names of its exchanges alone.
+    pub exchanges: Vec<String>,
 }
 
 /// What happened. Every decision that asks for something is answered by exactly one fact, named there.

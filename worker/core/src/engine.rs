@@ -23,6 +23,7 @@ use crate::output::{EpochOutput, OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, StageInput};
 use crate::window::StateSize;
 
+use save::Fit;
 pub use save::LoadError;
 pub use task::{EngineError, StepCounters, TaskCounters};
 use task::{Shipment, Task};
@@ -276,10 +277,24 @@ impl SlotEngine {
             let part = parts
                 .get(&name)
                 .ok_or_else(|| LoadError::Missing(name.clone()))?;
-            save::load(task, part).map_err(|source| LoadError::Part {
-                name,
-                source: Box::new(source),
-            })?;
+            load(task, name, part, Fit::Same)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on from what `save` gave under another plan of the job: steps that are not in it begin empty, and what it has of
+    /// others is left behind. `discard`: steps whose settings changed begin empty too, rather than being an error. Tasks of
+    /// inputs that it does not know keep their position.
+    pub fn adopt(
+        &mut self,
+        parts: &BTreeMap<String, Vec<u8>>,
+        discard: bool,
+    ) -> Result<(), EngineError> {
+        for task in &mut self.tasks {
+            let name = input_name(&self.plan, task.id);
+            if let Some(part) = parts.get(&name) {
+                load(task, name, part, Fit::Changed { discard })?;
+            }
         }
         Ok(())
     }
@@ -294,6 +309,13 @@ impl SlotEngine {
         let held = self.tasks.iter().map(Task::held);
         held.fold(StateSize::default(), StateSize::plus)
     }
+}
+
+fn load(task: &mut Task, name: String, part: &[u8], fit: Fit) -> Result<(), EngineError> {
+    save::load(task, part, fit).map_err(|source| {
+        let source = Box::new(source);
+        LoadError::Part { name, source }.into()
+    })
 }
 
 pub(crate) fn length(bytes: &[u8]) -> Result<u32, ExchangeError> {

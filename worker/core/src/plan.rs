@@ -9,6 +9,7 @@
 //! over these columns only (`build`). Problems are collected, not just the first; a job that resolves can be built.
 
 mod build;
+mod change;
 mod connections;
 mod demand;
 mod explain;
@@ -24,6 +25,7 @@ mod stream;
 mod tests;
 mod window;
 
+pub use change::{Change, Fate, blocking, changes};
 pub use explain::{explain, slots};
 pub use hash::plan_hash;
 pub use planner::plan;

@@ -23,6 +23,8 @@ fn the_last_word_of_a_thread_that_has_ended_is_heard() {
         engine_version: "1".into(),
         retain: 2,
         external_sinks: Vec::new(),
+        inputs: vec!["events".into()],
+        exchanges: Vec::new(),
     };
     let ledger = FileLedger::new(FileJournal::open(folder.path()).unwrap());
     let restarts = IntCounter::new("restarts", "restarts").unwrap();

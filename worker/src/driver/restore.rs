@@ -1,5 +1,7 @@
 //! The start of a slot: state from a checkpoint, then the journalled epochs once more, each to its own cut, output
 //! suppressed and digests compared. What an external sink has not applied yet comes out of this again.
+//!
+//! Where the job was changed, the epochs of before are computed as the job was then (`change`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,15 +13,15 @@ use streamjob_core::commit::record::{CheckpointRef, JobFacts, JournalRecord};
 use streamjob_core::commit::{Fact, StopReason};
 use streamjob_core::engine::{SlotEngine, TaskId, input_name};
 
-use super::inputs::Inputs;
+use super::change::State;
 use super::{Driver, DriverError, Pending};
+use crate::version::Version;
 
 /// Longest wait for rows that a replay needs and that are known to be there.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Restored {
-    pub engine: SlotEngine,
-    pub inputs: Inputs,
+    pub state: State,
     pub checkpoint: Option<CheckpointRef>,
     /// Outputs of replayed epochs, for external sinks that lack them.
     replayed: VecDeque<Pending>,
@@ -31,28 +33,25 @@ pub fn restore(
     candidates: &[CheckpointRef],
     facts: &JobFacts,
 ) -> Result<Restored, DriverError> {
-    let mut engine = SlotEngine::new(driver.plan.clone(), driver.layout.clone(), &driver.tasks)?;
-    for task in &driver.tasks {
-        let start = facts.start.get(&input_name(&driver.plan, *task)).copied();
-        engine.set_position(*task, start.unwrap_or_default());
-    }
-    let mut checkpoint = None;
+    let mut restored = None;
     for candidate in candidates {
-        match load(driver, candidate) {
-            Ok(loaded) => {
-                (engine, checkpoint) = (loaded, Some(candidate.clone()));
+        match driver.checkpoints.fetch(candidate) {
+            Ok(data) => {
+                restored = Some((State::of(driver, data, facts)?, Some(candidate.clone())));
                 break;
             }
-            Err(DriverError::Checkpoint(error)) if error.is_damage() => {
+            Err(error) if error.is_damage() => {
                 tracing::warn!(slot = driver.slot, %error, "falling back to the checkpoint before");
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
-    let inputs = driver.resolver.open(&engine, facts)?;
+    let (state, checkpoint) = match restored {
+        Some(restored) => restored,
+        None => (State::beginning(driver, facts)?, None),
+    };
     Ok(Restored {
-        engine,
-        inputs,
+        state,
         checkpoint,
         replayed: VecDeque::new(),
     })
@@ -64,47 +63,32 @@ pub fn save(engine: &SlotEngine) -> Result<Vec<(String, Bytes)>, DriverError> {
     Ok(parts.map(|(name, bytes)| (name, bytes.into())).collect())
 }
 
-fn load(driver: &Driver, from: &CheckpointRef) -> Result<SlotEngine, DriverError> {
-    let data = driver.checkpoints.fetch(from)?;
-    let parts: BTreeMap<String, Vec<u8>> = data
-        .parts
-        .into_iter()
-        .map(|(name, bytes)| (name, bytes.to_vec()))
-        .collect();
-    let mut engine = SlotEngine::new(driver.plan.clone(), driver.layout.clone(), &driver.tasks)?;
-    engine.load(&parts)?;
-    Ok(engine)
-}
-
 /// Computes journalled epochs again, unless asked to stop before the last.
 pub fn replay(
     driver: &mut Driver,
-    state: &mut Restored,
+    restored: &mut Restored,
     cuts: Vec<JournalRecord>,
     asked_to_stop: &dyn Fn() -> bool,
 ) -> Result<(), DriverError> {
     for cut in cuts {
+        let at = restored.state.at(driver, &cut.plan_hash)?;
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             if asked_to_stop() {
                 return Ok(());
             }
-            if state.inputs.read_to(&mut state.engine, &cut.positions)? {
+            if at.inputs.read_to(&mut at.engine, &cut.positions)? {
                 break;
             }
             if std::time::Instant::now() > deadline {
-                return Err(DriverError::Stopped(missing_rows(driver, state, &cut)));
+                let lacking = missing_rows(&at.version, &at.engine, driver.slot, &cut);
+                return Err(DriverError::Stopped(lacking));
             }
-            state
-                .inputs
-                .wait(&driver.committer, Duration::from_millis(20));
+            at.inputs.wait(&driver.committer, Duration::from_millis(20));
         }
         let by_task = |name: &String| {
-            driver
-                .tasks
-                .iter()
-                .copied()
-                .find(|task| input_name(&driver.plan, *task) == *name)
+            let mut tasks = at.version.tasks.iter().copied();
+            tasks.find(|task| input_name(&at.version.plan, *task) == *name)
         };
         let advances: BTreeMap<TaskId, Millis> = cut
             .idle_advances
@@ -115,19 +99,19 @@ pub fn replay(
             .ended
             .iter()
             .filter_map(by_task)
-            .filter(|task| !state.engine.ended(*task))
+            .filter(|task| !at.engine.ended(*task))
             .collect();
-        let closed = state.engine.close(&advances, &ends, false)?;
+        let closed = at.engine.close(&advances, &ends, false)?;
         let fact = Fact::Replayed {
             epoch: cut.epoch,
             digest: closed.output.digest(),
             outputs: closed.output.rows(),
         };
         if !driver.sinks.is_empty() {
-            let output = Arc::new(closed.output);
-            state.replayed.push_back(Pending {
+            let output = at.for_sinks_of(&driver.version, closed.output);
+            restored.replayed.push_back(Pending {
                 epoch: cut.epoch,
-                output,
+                output: Arc::new(output),
                 sink_timestamp: cut.sink_timestamp,
                 positions: closed.positions,
             });
@@ -137,14 +121,19 @@ pub fn replay(
     Ok(())
 }
 
-fn missing_rows(driver: &Driver, state: &Restored, cut: &JournalRecord) -> StopReason {
-    let lacking = driver.tasks.iter().find_map(|task| {
-        let name = input_name(&driver.plan, *task);
-        let (at, wanted) = (state.engine.position(*task)?, *cut.positions.get(&name)?);
+fn missing_rows(
+    version: &Version,
+    engine: &SlotEngine,
+    slot: u32,
+    cut: &JournalRecord,
+) -> StopReason {
+    let lacking = version.tasks.iter().find_map(|task| {
+        let name = input_name(&version.plan, *task);
+        let (at, wanted) = (engine.position(*task)?, *cut.positions.get(&name)?);
         (at < wanted).then(|| format!("{name} ends at {at}, the journal has read it to {wanted}"))
     });
     StopReason::JournalConflict {
-        slot: driver.slot,
+        slot,
         what: lacking.unwrap_or_else(|| "an input is shorter than it was".into()),
     }
 }
@@ -152,11 +141,11 @@ fn missing_rows(driver: &Driver, state: &Restored, cut: &JournalRecord) -> StopR
 /// Rows of a replayed epoch that external sinks have not applied before.
 pub fn apply_again(
     driver: &mut Driver,
-    state: &mut Restored,
+    restored: &mut Restored,
     epoch: u64,
     sinks: &[String],
 ) -> Result<(), DriverError> {
-    while let Some(pending) = state
+    while let Some(pending) = restored
         .replayed
         .pop_front_if(|pending| pending.epoch <= epoch)
     {

@@ -19,6 +19,7 @@ use crate::commit::LedgerError;
 use crate::fleet::Fleet;
 use crate::run::Host;
 use crate::setup::{judged, refused, unreachable};
+use crate::version::{discards, judge};
 
 /// Gives the job, which must not have run yet, the snapshot's state and a journal that begins with its end.
 pub fn restore(job: &Job, args: &RestoreArgs) -> Result<ExitCode, Failure> {
@@ -87,6 +88,14 @@ impl Restoring<'_> {
             .checkpoints
             .fetch(reference)
             .map_err(storage_failed)?;
+        let job = self.host.earlier.job(&data.plan).map_err(|problems| {
+            self.damaged(&format!("this version cannot read its job: {problems}"))
+        })?;
+        judge(&job.plan, &self.host.job.plan).map_err(|changes| {
+            refused(anyhow!(
+                "the snapshot is of a job from whose state this one cannot go on: {changes}"
+            ))
+        })?;
         let mut parts: BTreeMap<String, Vec<u8>> = data
             .parts
             .into_iter()
@@ -110,12 +119,10 @@ impl Restoring<'_> {
         let (mut facts, _) = resolver
             .resolve(&self.tasks, None)
             .map_err(|error| judged(error.unreachable(), error))?;
-        let mut inputs = before.facts.clone();
         // Internal topics are the new job's own.
-        for exchange in &self.host.job.plan.exchanges {
-            inputs.topics.remove(&exchange.name);
-        }
-        check_facts(&inputs, &facts).map_err(|reason| {
+        let sources = self.host.job.plan.sources.iter();
+        let sources: Vec<String> = sources.map(|source| source.name.clone()).collect();
+        check_facts(&before.facts, &facts, &sources).map_err(|reason| {
             refused(anyhow!(
                 "{reason}: a snapshot goes on with the inputs it was taken with"
             ))
@@ -172,7 +179,7 @@ impl Restoring<'_> {
         } = self.host;
         let mut engine = SlotEngine::new(job.plan.clone(), setup.layout.clone(), &self.tasks)
             .map_err(refused)?;
-        engine.load(parts).map_err(refused)?;
+        engine.adopt(parts, discards(&job.plan)).map_err(refused)?;
         for task in &self.tasks {
             let input = input_name(&job.plan, *task);
             if let Some(start) = facts.start.get(&input) {

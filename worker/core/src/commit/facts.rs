@@ -3,15 +3,21 @@
 use super::StopReason;
 use super::record::JobFacts;
 
-/// Compares the journal's facts with those observed now. Called at every start of a slot, and by the worker while it runs.
-pub fn check_facts(journalled: &JobFacts, observed: &JobFacts) -> Result<(), StopReason> {
+/// Compares the journal's facts about these `inputs` (names of sources and exchanges) with those observed now. Called at every
+/// start of a slot, and by the worker while it runs.
+pub fn check_facts(
+    journalled: &JobFacts,
+    observed: &JobFacts,
+    inputs: &[String],
+) -> Result<(), StopReason> {
     if journalled.slots != observed.slots {
         return Err(StopReason::SlotsChanged {
             before: journalled.slots,
             now: observed.slots,
         });
     }
-    for (name, before) in &journalled.topics {
+    let of_inputs = |name: &String| inputs.contains(name);
+    for (name, before) in journalled.topics.iter().filter(|(name, _)| of_inputs(name)) {
         let Some(now) = observed.topics.get(name) else {
             return Err(StopReason::InputMissing {
                 input: format!("topic {}", before.topic),
@@ -39,7 +45,7 @@ pub fn check_facts(journalled: &JobFacts, observed: &JobFacts) -> Result<(), Sto
             });
         }
     }
-    for (source, files) in &journalled.files {
+    for (source, files) in journalled.files.iter().filter(|(name, _)| of_inputs(name)) {
         let there = observed.files.get(source);
         let missing = files
             .iter()

@@ -87,6 +87,19 @@ pub struct JobFacts {
     pub began: BTreeMap<String, i64>,
 }
 
+impl JobFacts {
+    /// Takes newer facts in. Those of inputs that a changed job has no more are kept: a replay may need them.
+    pub fn update(&mut self, now: JobFacts) {
+        self.slots = now.slots;
+        self.end.retain(|input, _| !now.start.contains_key(input));
+        self.end.extend(now.end);
+        self.start.extend(now.start);
+        self.topics.extend(now.topics);
+        self.files.extend(now.files);
+        self.began.extend(now.began);
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicFacts {

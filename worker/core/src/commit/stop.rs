@@ -50,12 +50,12 @@ pub enum StopReason {
     },
     #[error("the job was made with {before} slots, now its maxParallelism is {now}")]
     SlotsChanged { before: u32, now: u32 },
-    #[error("the job's steps changed since slot {slot} last ran: plan {before}, now {now}")]
-    PlanIncompatible {
-        slot: u32,
-        before: String,
-        now: String,
-    },
+    #[error("the job was changed, and slot {slot} cannot go on from its state: {changes}")]
+    PlanIncompatible { slot: u32, changes: String },
+    #[error("the job was changed, and slot {slot} cannot go on from its state: {what}")]
+    PlanUnknown { slot: u32, what: String },
+    #[error("step `{step}` was part of the job before, and rows for it lie in its topic still")]
+    StepReturned { step: String },
     #[error("slot {slot} cannot commit: {what}")]
     CommitImpossible { slot: u32, what: String },
     #[error("internal error in slot {slot}: {what}")]
@@ -109,9 +109,15 @@ impl StopReason {
                  state and puts rows out a second time"
             }
             StopReason::PlanIncompatible { .. } => {
-                "run the old steps, or start a new job (another name or `--uid`); `--fresh` forgets progress and state and puts rows out \
-                 a second time"
+                "set it back; or give the steps concerned other names: they then begin empty, beside what is kept. \
+                 `upgrade.onIncompatibleState: Discard` lets steps with other windows or aggregates begin empty under their names. \
+                 `--fresh` forgets progress and state of all and puts rows out a second time"
             }
+            StopReason::PlanUnknown { .. } => {
+                "run the job once as it was until it has made a checkpoint (stop it with SIGTERM), then change it; \
+                 `--fresh` forgets progress and state and puts rows out a second time"
+            }
+            StopReason::StepReturned { .. } => "give the step another name",
             StopReason::CommitImpossible { .. } => {
                 "mend what the message says and start again: the job goes on after its last committed epoch"
             }

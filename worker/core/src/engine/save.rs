@@ -2,6 +2,8 @@
 //!
 //! Layout: header length `u32` (little-endian), header, then for each step its stream (its length is in the header).
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
@@ -111,10 +113,22 @@ fn write(batch: &RecordBatch, body: &mut Vec<u8>) -> Result<u64, ArrowError> {
     Ok((body.len() - start) as u64)
 }
 
-pub(super) fn load(task: &mut Task, bytes: &[u8]) -> Result<(), LoadError> {
+/// How the state that is loaded fits the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It is of this plan.
+    Same,
+    /// It is of the job before a change: steps may have come and gone.
+    Changed {
+        /// Steps whose settings changed begin anew.
+        discard: bool,
+    },
+}
+
+pub(super) fn load(task: &mut Task, bytes: &[u8], fit: Fit) -> Result<(), LoadError> {
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or(LoadError::Torn)?;
     let length = u32::from_le_bytes(*length) as usize;
-    let (header, mut body) = rest.split_at_checked(length).ok_or(LoadError::Torn)?;
+    let (header, body) = rest.split_at_checked(length).ok_or(LoadError::Torn)?;
     let header: Header = serde_json::from_slice(header)?;
     match (&mut task.intake, header.intake) {
         (Intake::Source(source), SavedIntake::Source { watermark }) => {
@@ -129,36 +143,62 @@ pub(super) fn load(task: &mut Task, bytes: &[u8]) -> Result<(), LoadError> {
     }
     task.position = header.position;
     task.ended = header.ended;
-    let mut saved = header.steps.into_iter();
+    let mut saved = by_name(header.steps, body)?;
     for node in &mut task.nodes {
         let Step::Window(window) = &mut node.step else {
             continue;
         };
-        let step = saved.next().ok_or(LoadError::Torn)?;
-        if step.name != node.plan.name || step.state_hash != node.plan.state_hash {
-            return Err(LoadError::Incompatible {
-                step: node.plan.name.clone(),
-            });
+        let step = || node.plan.name.clone();
+        let Some((state_hash, streams)) = saved.remove(&node.plan.name) else {
+            match fit {
+                Fit::Same => return Err(LoadError::Torn),
+                Fit::Changed { .. } => continue,
+            }
+        };
+        if state_hash != node.plan.state_hash {
+            match fit {
+                Fit::Changed { discard: true } => continue,
+                _ => return Err(LoadError::Incompatible { step: step() }),
+            }
         }
-        let mut batches = Vec::new();
+        let batches = streams
+            .into_iter()
+            .map(read)
+            .collect::<Result<Vec<_>, _>>()?;
+        window.load(&batches).map_err(|source| LoadError::Step {
+            step: step(),
+            source,
+        })?;
+    }
+    match saved.pop_first() {
+        Some((step, _)) if fit == Fit::Same => Err(LoadError::Foreign { step }),
+        _ => Ok(()),
+    }
+}
+
+/// Each step's state hash and streams.
+type Saved<'a> = BTreeMap<String, (u64, Vec<&'a [u8]>)>;
+
+fn by_name(steps: Vec<SavedStep>, mut body: &[u8]) -> Result<Saved<'_>, LoadError> {
+    let mut saved = BTreeMap::new();
+    for step in steps {
+        let mut streams = Vec::new();
         for length in step.streams {
             let (stream, rest) = body
                 .split_at_checked(length as usize)
                 .ok_or(LoadError::Torn)?;
             body = rest;
-            let batch = StreamReader::try_new(stream, None)?
-                .next()
-                .ok_or(LoadError::Torn)??;
-            batches.push(batch);
+            streams.push(stream);
         }
-        window.load(&batches).map_err(|source| LoadError::Step {
-            step: node.plan.name.clone(),
-            source,
-        })?;
+        saved.insert(step.name, (step.state_hash, streams));
     }
-    match saved.next() {
-        Some(step) => Err(LoadError::Foreign { step: step.name }),
-        None if body.is_empty() => Ok(()),
-        None => Err(LoadError::Torn),
+    match body.is_empty() {
+        true => Ok(saved),
+        false => Err(LoadError::Torn),
     }
+}
+
+fn read(stream: &[u8]) -> Result<RecordBatch, LoadError> {
+    let mut batches = StreamReader::try_new(stream, None)?;
+    Ok(batches.next().ok_or(LoadError::Torn)??)
 }

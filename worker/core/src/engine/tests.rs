@@ -416,6 +416,64 @@ fn a_restored_engine_goes_on_as_the_saved_one() {
     assert_eq!(restored.held(), StateSize::default());
 }
 
+/// The rest of the log, and the rows of `users` and of `people` that come of it.
+fn finished(engine: &mut SlotEngine) -> [Vec<String>; 2] {
+    give_events(
+        engine,
+        events()
+            .into_iter()
+            .filter(|event| !(0..4).contains(&event.1) || event.0 == 1),
+    );
+    let output = close(engine, &sources()).output;
+    [USERS, KINDS].map(|sink| rows(&output, sink))
+}
+
+#[test]
+fn a_changed_job_keeps_what_stays_and_begins_the_rest_empty() {
+    let (mut original, parts) = saved();
+    // `kinds` goes, `people` comes.
+    let kinds = "- {name: kinds, from: orders, where: 10 / n >= 0, groupBy: [kind],";
+    let people = "- {name: people, from: orders, groupBy: [user],";
+    let text = JOB
+        .replace(kinds, people)
+        .replace("sum(n) AS total", "count(*) AS total")
+        .replace("name: kinds, from: kinds", "name: kinds, from: people")
+        .replace("    - {name: failed, from: kinds.failed, stdout: {}}\n", "");
+    let mut changed = engine(&text);
+    changed.load(&parts).expect_err("it is of another job");
+    let mut changed = engine(&text);
+    changed.adopt(&parts, false).expect("what stays fits");
+    assert_eq!(changed.position(task(0, 0)), Some(4));
+    assert_eq!(changed.watermark(task(0, 0)), Some(3_000));
+    let [users, people] = finished(&mut changed);
+    assert_eq!(users, finished(&mut original)[0]);
+    let fewer =
+        |row: &&String| row.contains("\"user\":\"ada\"") && row.contains("\"window_start\":0");
+    assert!(users.iter().any(|row| fewer(&row)), "{users:?}");
+    // Ada's orders of that window were all read before.
+    assert!(!people.iter().any(|row| fewer(&row)), "{people:?}");
+    assert!(!people.is_empty());
+}
+
+#[test]
+fn other_settings_cost_a_step_its_state_if_they_may() {
+    let (_, parts) = saved();
+    let text = JOB.replacen("size: 10s", "size: 20s", 1);
+    let told = engine(&text)
+        .adopt(&parts, false)
+        .expect_err("it does not fit");
+    assert!(
+        told.to_string().contains("step `users` had other settings"),
+        "{told}"
+    );
+    let mut changed = engine(&text);
+    changed.adopt(&parts, true).expect("it may begin anew");
+    let mut kept = engine(JOB);
+    kept.load(&parts).expect("state is loaded");
+    let [kept, changed] = [kept, changed].map(|engine| engine.held().windows);
+    assert!((1..kept).contains(&changed), "{changed} windows of {kept}");
+}
+
 /// Loads parts into a fresh engine of a job, and tells why it does not take them.
 fn refusal(text: &str, parts: &BTreeMap<String, Vec<u8>>) -> String {
     match engine(text).load(parts) {

@@ -195,7 +195,7 @@ fn feed_text(feed: Feed) -> String {
     }
 }
 
-fn schema_text(schema: &Schema) -> String {
+pub(super) fn schema_text(schema: &Schema) -> String {
     let fields = schema.fields().iter().map(|field| {
         format!(
             "{} {:?} {}",

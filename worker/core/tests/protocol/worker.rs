@@ -88,6 +88,8 @@ impl Worker {
             engine_version: "1".into(),
             retain: 2,
             external_sinks: vec![SINK.into()],
+            inputs: vec!["events".into()],
+            exchanges: Vec::new(),
         };
         Worker {
             world,

@@ -30,6 +30,8 @@ impl Worker {
             engine_version: "1".into(),
             retain: 2,
             external_sinks: Vec::new(),
+            inputs: vec!["events".into()],
+            exchanges: Vec::new(),
         };
         let journal = FileJournal::open(directory).unwrap();
         let protocol = SlotProtocol::new(identity, settings);

@@ -40,7 +40,7 @@ impl SlotProtocol {
                 self.on_claimed()
             }
             _ => {
-                let known = lineage.last().map(|last| last.facts.clone());
+                let known = lineage.last().map(known_facts);
                 self.last = lineage.last().cloned();
                 self.lineage = lineage;
                 self.go(State::Resolving, Decision::ResolveFacts { known })
@@ -71,18 +71,20 @@ impl SlotProtocol {
         facts: JobFacts,
         start: BTreeMap<String, i64>,
     ) -> Result<Vec<Decision>, StopReason> {
-        let slot = self.identity.slot;
         let term = self
             .term
             .ok_or_else(|| self.internal("no term at the claim"))?;
         let mut record = match &self.last {
             Some(last) => {
-                check_facts(&last.facts, &facts)?;
-                if last.plan_hash != self.settings.plan_hash {
-                    let (before, now) = (last.plan_hash.clone(), self.settings.plan_hash.clone());
-                    return Err(StopReason::PlanIncompatible { slot, before, now });
+                check_facts(&last.facts, &facts, &self.settings.inputs)?;
+                self.check_returned(last)?;
+                let mut record = last.clone();
+                record.facts.update(facts);
+                for (input, position) in start {
+                    record.positions.entry(input).or_insert(position);
                 }
-                last.clone()
+                record.plan_hash = self.settings.plan_hash.clone();
+                record
             }
             None => self.first_record(facts, start),
         };
@@ -102,6 +104,21 @@ impl SlotProtocol {
             naming: Naming::default(),
         });
         self.go(State::Committing, decision)
+    }
+
+    /// The topic of an exchange that the job did without for a while has rows from before.
+    fn check_returned(&self, last: &JournalRecord) -> Result<(), StopReason> {
+        let is_of = |input: &String, name: &String| {
+            input
+                .strip_prefix(&**name)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let unread = |name: &&String| !last.positions.keys().any(|input| is_of(input, name));
+        let mut returned = self.settings.exchanges.iter().filter(unread);
+        match returned.find(|name| last.facts.topics.contains_key(*name)) {
+            Some(step) => Err(StopReason::StepReturned { step: step.clone() }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn first_record(
@@ -133,14 +150,14 @@ impl SlotProtocol {
         }
     }
 
-    /// A sink that the journal does not know starts here: what is committed already is not for it.
+    /// A sink that the journal does not know starts here: what is committed already is not for it. One that the job has no more
+    /// stays in the claim, in case the change is taken back.
     pub(super) fn applied_at_claim(&self, last: &JournalRecord) -> BTreeMap<String, u64> {
         let applied = |sink: &String| last.applied.get(sink).copied().unwrap_or(last.epoch);
-        self.settings
-            .external_sinks
-            .iter()
-            .map(|sink| (sink.clone(), applied(sink)))
-            .collect()
+        let sinks = self.settings.external_sinks.iter();
+        let mut all = last.applied.clone();
+        all.extend(sinks.map(|sink| (sink.clone(), applied(sink))));
+        all
     }
 
     /// The claim is committed, and `lineage` is the line as read before or with it.
@@ -152,6 +169,8 @@ impl SlotProtocol {
         self.claimed = true;
         self.attempt = 0;
         self.applied = last.applied.clone();
+        let sinks = &self.settings.external_sinks;
+        self.applied.retain(|sink, _| sinks.contains(sink));
         if self.lineage.last() != Some(&last) {
             self.lineage.records.push(last.clone());
         }
@@ -223,4 +242,13 @@ impl SlotProtocol {
             last: Box::new(last),
         }])
     }
+}
+
+/// What the journal knows of the inputs that the job has read until now. (A source that was left out for a while starts anew.)
+fn known_facts(last: &JournalRecord) -> JobFacts {
+    let mut facts = last.facts.clone();
+    let is_read = |input: &String| last.positions.contains_key(input);
+    facts.start.retain(|input, _| is_read(input));
+    facts.end.retain(|input, _| is_read(input));
+    facts
 }

@@ -23,6 +23,8 @@ fn protocol(term: Term) -> SlotProtocol {
         engine_version: "1".into(),
         retain: 2,
         external_sinks: Vec::new(),
+        inputs: vec!["more".into(), "events".into(), "back".into()],
+        exchanges: vec!["back".into()],
     };
     SlotProtocol::new(identity, settings)
 }
@@ -270,17 +272,73 @@ fn inputs_that_changed_are_refused_by_name() {
     }
 }
 
+/// The job was changed: its source `more` is new, its source `gone` is no more.
 #[test]
-fn another_plan_is_refused() {
+fn a_changed_job_claims_with_the_inputs_of_both() {
+    let topic = |name: &str| TopicFacts {
+        topic: name.into(),
+        id: format!("id-{name}"),
+        partitions: 1,
+    };
     let mut records = past();
-    records[1].plan_hash = "plan-b".into();
+    let last = &mut records[1];
+    last.plan_hash = "plan-b".into();
+    last.applied.insert("file".into(), 1);
+    last.positions.insert("gone/0".into(), 5);
+    last.facts.topics.insert("gone".into(), topic("gone"));
+    last.facts.start = BTreeMap::from([("gone/0".into(), 0), ("events/0".into(), 0)]);
+    // It was there before, and was left out for a while: what is noted of it is past.
+    last.facts.start.insert("more/0".into(), 2);
+    last.facts.end.insert("more/0".into(), 3);
     let mut all = behind_fence(&records);
-    all.push(resolved(facts()));
+    let decisions = last_decisions(Term::Given(2), all.clone());
+    let [Decision::ResolveFacts { known: Some(known) }] = &decisions[..] else {
+        panic!("{decisions:?}");
+    };
+    assert!(!known.start.contains_key("more/0"));
+    let mut now = facts();
+    now.start = BTreeMap::from([("events/0".into(), 0), ("more/0".into(), 7)]);
+    now.topics.insert("more".into(), topic("more"));
+    all.push(Fact::FactsResolved {
+        start: now.start.clone(),
+        facts: now,
+    });
+    let decisions = last_decisions(Term::Given(2), all);
+    let [Decision::Commit(claim)] = &decisions[..] else {
+        panic!("{decisions:?}");
+    };
+    let names: Vec<&String> = claim.facts.topics.keys().collect();
+    assert_eq!(names, ["events", "gone", "more"]);
+    assert_eq!(claim.facts.end, BTreeMap::new());
+    let positions = [("events/0", 1), ("gone/0", 5), ("more/0", 7)];
+    let positions = positions.map(|(input, position)| (input.to_owned(), position));
+    assert_eq!(claim.positions, BTreeMap::from(positions));
+    assert_eq!(claim.plan_hash, "plan-a");
+    assert_eq!(claim.applied, BTreeMap::from([("file".to_owned(), 1)]));
+}
+
+/// Rows of before lie in its topic.
+#[test]
+fn a_step_that_comes_back_with_an_exchange_is_refused() {
+    let mut records = past();
+    let mut now = facts();
+    now.topics
+        .insert("back".into(), now.topics["events"].clone());
+    records[1].facts = now.clone();
+    let mut all = behind_fence(&records);
+    all.push(resolved(now.clone()));
     let reason = stop(Term::Given(2), all);
-    assert!(
-        matches!(reason, StopReason::PlanIncompatible { .. }),
-        "{reason}"
-    );
+    let expected = StopReason::StepReturned {
+        step: "back".into(),
+    };
+    assert_eq!(reason, expected);
+    records[1].positions.insert("back/0".into(), 3);
+    let mut all = behind_fence(&records);
+    all.push(resolved(now));
+    assert!(matches!(
+        last_decisions(Term::Given(2), all)[..],
+        [Decision::Commit(_)]
+    ));
 }
 
 #[test]
