@@ -4,15 +4,17 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
-use crate::rules::{NAME_PATTERN, exactly_one_of};
+use crate::rules::{NAME_PATTERN, at_most_one_of, exactly_one_of};
+use crate::{Duration, Match};
 
 /// Reads one stream and emits another, under its name.
 ///
-/// Without `window` a step filters (`where`) and projects (`select`) rows one by one.
+/// Without `window` or `match` a step filters (`where`) and projects (`select`) rows one by one.
 /// With `window` it groups rows by `groupBy` and event time, and emits a row for each group and window.
+/// With `match` it finds patterns of events, and emits a row for each match.
 /// Side streams: `<name>.failed` (rows on which an expression fails), and behind a window `<name>.late`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = at_most_one_of(&["window", "match"]))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// The step's name, and that of the stream it emits.
@@ -40,6 +42,9 @@ pub struct Step {
     /// A SQL condition on the emitted rows, over group columns, `window_start`, `window_end` and the aggregates' names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub having: Option<String>,
+    /// Finds a pattern of events.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Match>,
 }
 
 /// A window in event time. Exactly one of `tumbling`, `sliding`, `cumulating`, `session`.

@@ -15,6 +15,7 @@ pub mod idle;
 pub mod key;
 pub mod manifest;
 pub mod output;
+pub mod pattern;
 pub mod plan;
 pub mod problem;
 pub mod stateless;

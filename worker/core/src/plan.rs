@@ -16,6 +16,7 @@ mod explain;
 mod hash;
 mod kafka_properties;
 mod names;
+mod pattern;
 mod planner;
 mod sinks;
 mod sources;
@@ -28,6 +29,8 @@ mod window;
 pub use change::{Change, Fate, blocking, changes};
 pub use explain::{explain, slots};
 pub use hash::plan_hash;
+pub(crate) use pattern::look_columns;
+pub use pattern::{Look, MatchPlan, Pick, Tried, Variable};
 pub use planner::plan;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -144,6 +147,8 @@ pub struct NodePlan {
     /// Which of its side streams somebody reads.
     pub late_read: bool,
     pub failed_read: bool,
+    pub timed_out_read: bool,
+    pub overflow_read: bool,
 }
 
 /// A stream within a stage.
@@ -166,6 +171,10 @@ pub enum Port {
     Late,
     /// Input columns (all nullable) and `reason`.
     Failed,
+    /// Starts of a pattern that have ended without a match.
+    TimedOut,
+    /// Input rows that would have started one match too many.
+    Overflow,
 }
 
 /// A stream of the job.
@@ -179,6 +188,7 @@ pub struct StreamRef {
 pub enum NodeKind {
     Stateless(StatelessPlan),
     Window(WindowPlan),
+    Match(Box<MatchPlan>),
 }
 
 /// Filters, then projects. `None` lets everything through.

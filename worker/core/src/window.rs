@@ -88,11 +88,13 @@ pub struct WindowOutput {
     pub failed_count: u64,
 }
 
-/// The size of state: windows of all keys, and keys.
+/// The size of state: windows and partial matches of all keys, and keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateSize {
     pub windows: usize,
     pub keys: usize,
+    /// Partial matches of patterns.
+    pub starts: usize,
 }
 
 impl StateSize {
@@ -100,6 +102,7 @@ impl StateSize {
         StateSize {
             windows: self.windows + other.windows,
             keys: self.keys + other.keys,
+            starts: self.starts + other.starts,
         }
     }
 }
@@ -200,7 +203,11 @@ impl WindowStep {
     /// What it holds at the moment.
     pub fn held(&self) -> StateSize {
         let (windows, keys) = self.store.counts();
-        StateSize { windows, keys }
+        StateSize {
+            windows,
+            keys,
+            starts: 0,
+        }
     }
 
     /// The next rows of the log. W becomes each row's `before` before that row is looked at.

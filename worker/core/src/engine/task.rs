@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 
-use super::routes::{self, slot_of, slots};
+use super::routes::{self, PORTS, slot_of, slots};
 use super::{Event, Layout, TaskId, length};
 use crate::chunk::{Chunk, Millis, W_END};
 use crate::decode::{DecodeError, Decoder, Reason};
@@ -18,6 +18,7 @@ use crate::encode::{KeyEncoder, RowEncoder, RowOp};
 use crate::exchange::{self, ExchangeError, Parcel};
 use crate::key::partition_of;
 use crate::output::{OutRow, Target, TargetOutput};
+use crate::pattern::{MatchOutput, MatchSize, MatchStep, PatternError, Reads};
 use crate::plan::{JobPlan, NodeKind, NodePlan, SinkKind, StageInput, StatelessPlan};
 use crate::stateless::{self, StatelessError};
 use crate::watermark::{MergedWatermark, SourceWatermark};
@@ -46,6 +47,8 @@ pub enum EngineError {
     },
     #[error("step `{step}`: {source}")]
     Window { step: String, source: WindowError },
+    #[error("step `{step}`: {source}")]
+    Match { step: String, source: PatternError },
     #[error("step `{step}`: {source}")]
     Stateless {
         step: String,
@@ -87,6 +90,9 @@ pub struct StepCounters {
     pub rows_out: u64,
     pub late: u64,
     pub failed: u64,
+    /// Starts of a pattern that have ended without a match, and those that were one too many.
+    pub timed_out: u64,
+    pub overflow: u64,
 }
 
 /// Rows (or just a watermark) on their way to a task of another stage.
@@ -139,6 +145,7 @@ pub(super) struct Node {
 pub(super) enum Step {
     Stateless(StatelessPlan),
     Window(Box<WindowStep>),
+    Match(Box<MatchStep>),
 }
 
 struct SinkWriter {
@@ -337,7 +344,7 @@ impl Task {
                 .or_default();
             let output = node.pass(&input, w, closing, counters)?;
             self.streams[node.from] = input;
-            for (stream, chunks) in self.streams[2 + at * 3..].iter_mut().zip(output) {
+            for (stream, chunks) in self.streams[2 + at * PORTS..].iter_mut().zip(output) {
                 stream.extend(chunks);
             }
         }
@@ -360,6 +367,14 @@ impl Task {
         let held = self.nodes.iter().map(|node| match &node.step {
             Step::Stateless(_) => StateSize::default(),
             Step::Window(window) => window.held(),
+            Step::Match(pattern) => {
+                let MatchSize { keys, starts, .. } = pattern.held();
+                StateSize {
+                    keys,
+                    starts,
+                    windows: 0,
+                }
+            }
         });
         held.fold(StateSize::default(), StateSize::plus)
     }
@@ -467,6 +482,20 @@ impl Node {
                         source,
                     })?,
             )),
+            NodeKind::Match(pattern) => {
+                let reads = Reads {
+                    late: plan.late_read,
+                    failed: plan.failed_read,
+                    timed_out: plan.timed_out_read,
+                    overflow: plan.overflow_read,
+                };
+                let pattern = Arc::new(pattern.as_ref().clone());
+                let step = MatchStep::new(pattern, plan.schema.clone(), reads);
+                Step::Match(Box::new(step.map_err(|source| EngineError::Match {
+                    step: plan.name.clone(),
+                    source,
+                })?))
+            }
         };
         Ok(Node {
             plan: plan.clone(),
@@ -482,8 +511,8 @@ impl Node {
         w: Millis,
         closing: bool,
         counters: &mut StepCounters,
-    ) -> Result<[Vec<Chunk>; 3], EngineError> {
-        let mut out: [Vec<Chunk>; 3] = Default::default();
+    ) -> Result<[Vec<Chunk>; PORTS], EngineError> {
+        let mut out: [Vec<Chunk>; PORTS] = Default::default();
         counters.rows_in += rows_of(input);
         match &mut self.step {
             Step::Stateless(plan) => {
@@ -510,7 +539,25 @@ impl Node {
                 })?;
                 counters.late += made.late_count;
                 counters.failed += made.failed_count;
-                out = [made.main, made.late, made.failed];
+                out = [made.main, made.late, made.failed, Vec::new(), Vec::new()];
+            }
+            Step::Match(pattern) => {
+                let mut made = MatchOutput::default();
+                pass_match(pattern, input, w, &mut made).map_err(|source| EngineError::Match {
+                    step: self.plan.name.clone(),
+                    source,
+                })?;
+                counters.late += made.late_count;
+                counters.failed += made.failed_count;
+                counters.timed_out += made.timed_out_count;
+                counters.overflow += made.overflow_count;
+                out = [
+                    made.main,
+                    made.late,
+                    made.failed,
+                    made.timed_out,
+                    made.overflow,
+                ];
             }
         }
         counters.rows_out += rows_of(&out[0]);
@@ -534,6 +581,18 @@ fn pass_window(
     } else {
         Ok(())
     }
+}
+
+fn pass_match(
+    pattern: &mut MatchStep,
+    input: &[Chunk],
+    w: Millis,
+    out: &mut MatchOutput,
+) -> Result<(), PatternError> {
+    for chunk in input {
+        pattern.rows(chunk, out)?;
+    }
+    pattern.advance(w, out)
 }
 
 fn rows_of(chunks: &[Chunk]) -> u64 {

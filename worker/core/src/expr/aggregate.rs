@@ -17,7 +17,7 @@ use super::types::TIMESTAMP;
 use crate::plan::AggregateCall;
 use crate::problem::Problem;
 
-mod call;
+pub(super) mod call;
 
 /// What a windowed step computes, planned.
 #[derive(Clone, Debug)]

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use streamjob_crds::Step;
+use streamjob_crds::{Match, Step};
 
 use super::names::column_problem;
+use super::pattern::MatchStep;
 use super::stream::{Lineage, Stream, follow};
 use super::{WindowKind, window};
 use crate::chunk::Millis;
@@ -29,6 +30,7 @@ pub(super) enum StepKind {
         select: Option<Vec<Item>>,
     },
     Window(Box<WindowStep>),
+    Match(Box<MatchStep>),
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ impl ResolvedStep {
     pub fn window(&self) -> Option<&WindowStep> {
         match &self.kind {
             StepKind::Window(window) => Some(window),
-            StepKind::Stateless { .. } => None,
+            StepKind::Stateless { .. } | StepKind::Match(_) => None,
         }
     }
 }
@@ -60,9 +62,10 @@ pub(super) fn resolve(
     let mut problems = Vec::new();
     check_shape(step, path, &mut problems);
     let filter = keep(filter(step, input, path), &mut problems).flatten();
-    let resolved = match step.window {
-        None => stateless(step, input, path, &mut problems),
-        Some(_) => windowed(step, input, path, &mut problems),
+    let resolved = match (&step.window, &step.pattern) {
+        (_, Some(pattern)) => matched(pattern, input, &format!("{path}.match"), &mut problems),
+        (None, None) => stateless(step, input, path, &mut problems),
+        (Some(_), None) => windowed(step, input, path, &mut problems),
     };
     match resolved {
         Some((kind, stream)) if problems.is_empty() => Ok(ResolvedStep {
@@ -85,6 +88,19 @@ fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
         ("aggregate", step.aggregate.is_some()),
         ("having", step.having.is_some()),
     ];
+    if step.pattern.is_some() {
+        let other = [
+            ("window", step.window.is_some()),
+            ("select", step.select.is_some()),
+        ];
+        for (field, _) in other.iter().chain(&given).filter(|(_, given)| *given) {
+            let message = format!("`{field}` and `match` cannot be in one step");
+            problems.push(Problem::new(format!("{path}.{field}"), message).hint(
+                "what a match emits is `partitionBy` and `measures`; go on in a step of its own",
+            ));
+        }
+        return;
+    }
     if step.window.is_none() {
         let given = given.iter().filter(|(_, given)| *given);
         let fields: Vec<&str> = given.map(|(field, _)| *field).collect();
@@ -203,9 +219,10 @@ fn windowed(
     problems: &mut Vec<Problem>,
 ) -> Option<(StepKind, Stream)> {
     let window = step.window.as_ref()?;
-    check_place(input, &format!("{path}.window"), problems);
+    check_place(input, "window", &format!("{path}.window"), problems);
     let kind = window::kind(window, &format!("{path}.window"), problems);
-    let group = groups(step, input, &format!("{path}.groupBy"), problems);
+    let columns = step.group_by.as_deref().unwrap_or_default();
+    let group = groups(columns, input, &format!("{path}.groupBy"), problems);
     let items = step.aggregate.as_deref().unwrap_or_default();
     let having = step.having.as_deref();
     let aggregates = keep(
@@ -235,15 +252,39 @@ fn windowed(
     Some((StepKind::Window(Box::new(step)), stream))
 }
 
+fn matched(
+    spec: &Match,
+    input: &Stream,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<(StepKind, Stream)> {
+    check_place(input, "match", path, problems);
+    let columns = spec.partition_by.as_deref().unwrap_or_default();
+    let partition = groups(columns, input, &format!("{path}.partitionBy"), problems)?;
+    let kept = kept_key(input, &partition);
+    let stays = kept.is_some();
+    let one = |item: &Item| BTreeSet::from([item.name.clone()]);
+    let key = kept.unwrap_or_else(|| partition.iter().map(one).collect());
+    let step = MatchStep::resolve(spec, partition, stays, &input.schema, path, problems)?;
+    let stream = Stream {
+        schema: step.emitted(),
+        key: Some(key),
+        time: None,
+        identity: None,
+        updating: false,
+        side: false,
+    };
+    Some((StepKind::Match(Box::new(step)), stream))
+}
+
 /// The group columns. `None` also where one has a name that it cannot have: rows with two columns of one name could not
 /// even be thought about.
 fn groups(
-    step: &Step,
+    columns: &[String],
     input: &Stream,
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<Vec<Item>> {
-    let columns = step.group_by.as_deref().unwrap_or_default();
     let group = keep(expr::group_items(columns, &input.schema, path), problems)?;
     let before = problems.len();
     for (at, item) in group.iter().enumerate() {
@@ -280,21 +321,20 @@ fn emitted(
     }
 }
 
-fn check_place(input: &Stream, path: &str, problems: &mut Vec<Problem>) {
+/// `what`: the thing with event time that stands there.
+fn check_place(input: &Stream, what: &str, path: &str, problems: &mut Vec<Problem>) {
     if input.side {
+        let message =
+            format!("a {what} cannot read a side stream, whose rows are out of event time");
         problems.push(
-            Problem::new(
-                path,
-                "a window cannot read a side stream, whose rows are out of event time",
-            )
-            .hint("sinks and steps without a window can"),
+            Problem::new(path, message).hint(format!("sinks and steps without a {what} can")),
         );
     }
     if input.updating {
-        problems.push(
-            Problem::new(path, "a window cannot follow a step that emits rows again (`allowedLateness`, `emitEvery`): it would count them twice")
-                .hint("let the step before emit final rows only"),
+        let message = format!(
+            "a {what} cannot follow a step that emits rows again (`allowedLateness`, `emitEvery`): it would count them twice"
         );
+        problems.push(Problem::new(path, message).hint("let the step before emit final rows only"));
     }
 }
 

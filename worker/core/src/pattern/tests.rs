@@ -1,0 +1,1 @@
+//! The pattern step by itself.
