@@ -8,11 +8,14 @@
 //! condition are the output. A task is a partition of the log: for a step that re-keys its input hand the oracle one
 //! log in which no row is late.
 //!
+//! Patterns have an oracle of their own, in `pattern`.
+//!
 //! Not modelled: `Decimal` and `Bytes` columns, rows on which an expression fails, and the number of times that an
 //! early or a late result is emitted (several changes may be one row). The last row of each group and window is.
 
 mod aggregate;
 mod decode;
+pub mod pattern;
 mod window;
 
 #[cfg(test)]
