@@ -29,8 +29,8 @@ bins:
 	@$(CARGO) $(BUILD) --quiet --bins
 
 .PHONY: demo
-demo: bins ## Run two small jobs over made-up events: no server needed
-	@for job in clicks sessions; do \
+demo: bins ## Run three small jobs over made-up events: no server needed
+	@for job in clicks sessions fraud; do \
 		grep -m1 '^#' manifests/samples/$$job.yaml; \
 		$(BIN)/streamjob-worker run manifests/samples/$$job.yaml --fresh --quiet --state-dir $(BIN)/demo || exit; \
 	done
@@ -57,6 +57,10 @@ protocol: ## The commit protocol, simulated: crashes between any two steps, plan
 .PHONY: properties
 properties: ## The engine against the oracle, over random logs
 	$(CARGO) $(TEST) --test properties
+
+.PHONY: properties-long
+properties-long: ## The same over more logs: 25,000 of windows, 25,000 of patterns
+	STREAMJOB_SEEDS=0..25000 $(CARGO) $(TEST) --test properties the_engine
 
 .PHONY: scenarios
 scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects, SKIP=name leaves out)
