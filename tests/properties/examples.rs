@@ -115,7 +115,7 @@ impl Job {
         let taken = |row: &Row| {
             let ids = row.iter().filter(|(name, _)| name.len() == 2);
             let mut ids: Vec<&str> = ids.filter_map(|(_, id)| id.as_str()).collect();
-            ids.sort_by_key(|id| place(id));
+            ids.sort_by_key(|id| place(id).map(|at| (events[at]["t"].as_i64(), at)));
             ids.join(" ")
         };
         (

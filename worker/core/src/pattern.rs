@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use arrow::array::UInt32Array;
 use arrow::compute::take;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use datafusion_common::DataFusionError;
 
@@ -45,7 +45,7 @@ use crate::aggregate::AggregateError;
 use crate::chunk::{Chunk, Millis, W_END, W_START};
 use crate::exchange::{ExchangeError, pick};
 use crate::key::{GroupKeys, KeyError};
-use crate::plan::{MatchPlan, look_columns};
+use crate::plan::MatchPlan;
 use crate::stateless::failed_rows;
 use emit::{Emitter, Found};
 use events::{Event, Events};
@@ -136,8 +136,6 @@ pub struct MatchStep {
     /// Rows read so far: a row's place in the task's log.
     sequence: u64,
     group: GroupKeys,
-    /// Columns of the input that are held.
-    held: Vec<usize>,
     keys: Keys,
     events: Events,
     trail: Trail,
@@ -167,8 +165,7 @@ impl MatchStep {
         schema: SchemaRef,
         reads: Reads,
     ) -> Result<Self, PatternError> {
-        let held = held_columns(&plan, reads);
-        let held_schema: SchemaRef = Arc::new(plan.input.project(&held)?);
+        let held_schema: SchemaRef = Arc::new(plan.input.project(&plan.held)?);
         let trials = plan
             .variables
             .iter()
@@ -188,7 +185,6 @@ impl MatchStep {
             watermark: W_START,
             sequence: 0,
             group: GroupKeys::new(plan.partition.iter().map(|column| column.data_type.clone()))?,
-            held,
             keys: Keys::default(),
             trail: Trail::default(),
             states: States::new(plan.nfa.clone()),
@@ -240,6 +236,7 @@ impl MatchStep {
         }
         let rows = UInt32Array::from(prepared.rows.clone());
         let columns = self
+            .plan
             .held
             .iter()
             .map(|column| take(chunk.rows.column(*column), &rows, None));
@@ -334,19 +331,6 @@ impl MatchStep {
         self.waiting = waiting.into_iter().map(there).collect();
         Ok(())
     }
-}
-
-/// Columns that are looked at later than the row comes in.
-fn held_columns(plan: &MatchPlan, reads: Reads) -> Vec<usize> {
-    let mut names = look_columns(&plan.looks);
-    for variable in &plan.variables {
-        names.extend(variable.tried.iter().flat_map(|tried| tried.columns()));
-    }
-    let whole = reads.failed || reads.overflow;
-    let input: &Schema = &plan.input;
-    (0..input.fields().len())
-        .filter(|column| whole || names.contains(input.field(*column).name()))
-        .collect()
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ mod window;
 pub use change::{Change, Fate, blocking, changes};
 pub use explain::{explain, slots};
 pub use hash::plan_hash;
-pub(crate) use pattern::look_columns;
 pub use pattern::{Look, MatchPlan, Pick, Tried, Variable};
 pub use planner::plan;
 

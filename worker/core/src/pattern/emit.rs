@@ -202,7 +202,7 @@ impl MatchStep {
 
     /// Rows as they came in; all columns are held where somebody reads them.
     fn whole_rows(&self, events: &[Event]) -> Result<RecordBatch, PatternError> {
-        let all: Vec<usize> = (0..self.held.len()).collect();
+        let all: Vec<usize> = (0..self.plan.held.len()).collect();
         Ok(self.events.rows(&all, &self.plan.input, events)?)
     }
 

@@ -61,7 +61,7 @@ impl MatchStep {
                     .map(|event| self.events.sequence(*event) as i64),
             ),
         ];
-        for column in 0..self.held.len() {
+        for column in 0..self.plan.held.len() {
             held.push(self.events.column(column, &events)?);
         }
 

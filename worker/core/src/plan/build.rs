@@ -132,11 +132,13 @@ impl Grouped<'_> {
         filter: Option<Compiled>,
         group: Vec<Compiled>,
         input: &Schema,
+        ports: &Ports,
     ) -> Result<NodeKind> {
         Ok(match self {
             Grouped::Window(window) => NodeKind::Window(window_plan(window, filter, group, input)?),
             Grouped::Match(pattern) => {
-                NodeKind::Match(Box::new(pattern.plan(filter, group, input)?))
+                let whole = ports.failed_read || ports.overflow_read;
+                NodeKind::Match(Box::new(pattern.plan(filter, group, input, whole)?))
             }
         })
     }
@@ -322,7 +324,7 @@ impl Builder<'_> {
             .iter()
             .map(|item| item.compiled.over(&input.schema))
             .collect::<Result<_>>()?;
-        let plan = step.plan(filter, group, &input.schema)?;
+        let plan = step.plan(filter, group, &input.schema, &ports)?;
         let updating = planned.stream.updating;
         let mut main = Vec::new();
         for from in &input.refs {
@@ -368,7 +370,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|index| Compiled::column(&sent.schema, *index))
                 .collect();
-            let plan = step.plan(None, group, &sent.schema)?;
+            let plan = step.plan(None, group, &sent.schema, &ports)?;
             let updating = planned.stream.updating;
             let node = self.node(&ports, &arrival, plan, &planned.stream.schema, updating);
             main.push(node);

@@ -149,7 +149,9 @@ fn steps(plan: &JobPlan) -> BTreeMap<&str, StepState<'_>> {
             let state = steps.entry(&node.name).or_default();
             match node.kind {
                 NodeKind::Stateless(_) => {}
-                NodeKind::Window(_) => state.accumulators.push((input(stage), node.state_hash)),
+                NodeKind::Window(_) | NodeKind::Match(_) => {
+                    state.accumulators.push((input(stage), node.state_hash))
+                }
             }
         }
     }

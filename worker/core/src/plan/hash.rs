@@ -164,7 +164,8 @@ fn window_text(window: &WindowPlan) -> String {
 
 fn match_text(plan: &MatchPlan) -> String {
     let MatchPlan {
-        input: _,
+        input,
+        held,
         filter,
         partition,
         pattern,
@@ -177,6 +178,11 @@ fn match_text(plan: &MatchPlan) -> String {
         matched,
         project,
     } = plan;
+    let held = held.iter().map(|column| {
+        let field = input.field(*column);
+        format!("{} {:?}", field.name(), field.data_type())
+    });
+    let held: Vec<String> = held.collect();
     let variables = variables.iter().map(|Variable { name, row, tried }| {
         let tried = tried.as_ref().map_or(String::new(), |tried| {
             let Tried {
@@ -189,8 +195,9 @@ fn match_text(plan: &MatchPlan) -> String {
         format!("{name} as {}{tried}", option_text(row.as_ref()))
     });
     format!(
-        "match {pattern} strict {} where {} by {} define {} within {within:?} {after:?} most {most_partial} looks {} over {} select {}",
+        "match {pattern} strict {} of {} where {} by {} define {} within {within:?} {after:?} most {most_partial} looks {} over {} select {}",
         nfa.strict,
+        held.join(", "),
         option_text(filter.as_ref()),
         exprs_text(partition),
         variables.collect::<Vec<_>>().join("; "),

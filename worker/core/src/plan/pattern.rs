@@ -20,6 +20,8 @@ use crate::problem::{Problem, did_you_mean};
 pub struct MatchPlan {
     /// Schema of the rows it reads.
     pub input: SchemaRef,
+    /// Columns of the input that are looked at later than the row comes in.
+    pub held: Vec<usize>,
     /// The step's `where`, over input rows. `None` too where it ran before the exchange.
     pub filter: Option<Compiled>,
     /// The `partitionBy` columns, over input rows; their names are the first fields of `matched`.
@@ -130,7 +132,7 @@ impl Tried {
     }
 
     /// Input columns that it reads, of the event in hand and of others.
-    pub fn columns(&self) -> BTreeSet<String> {
+    fn columns(&self) -> BTreeSet<String> {
         let own = self.condition.columns().into_iter();
         own.filter(|column| !column.starts_with('#'))
             .chain(look_columns(&self.looks))
@@ -143,7 +145,7 @@ fn over_all(looks: &[Look], input: &Schema) -> PlanResult<Vec<Look>> {
 }
 
 /// Input columns that looks read.
-pub(crate) fn look_columns(looks: &[Look]) -> BTreeSet<String> {
+fn look_columns(looks: &[Look]) -> BTreeSet<String> {
     let arguments = looks.iter().filter_map(Look::argument);
     arguments.flat_map(Compiled::columns).collect()
 }
@@ -235,21 +237,36 @@ impl MatchStep {
 
     /// Input columns that it reads, but for those that groups are made of.
     pub fn columns(&self) -> BTreeSet<String> {
-        let mut columns = look_columns(&self.measures.looks);
-        for variable in &self.variables {
-            columns.extend(variable.row.iter().flat_map(Compiled::columns));
-            columns.extend(variable.tried.iter().flat_map(Tried::columns));
-        }
+        let rows = self
+            .variables
+            .iter()
+            .filter_map(|variable| variable.row.as_ref());
+        let mut columns = self.later();
+        columns.extend(rows.flat_map(Compiled::columns));
         columns
     }
 
-    /// The plan over rows of `input`, where `partition` gives the groups.
+    /// Those that are looked at later than the row comes in.
+    fn later(&self) -> BTreeSet<String> {
+        let mut columns = look_columns(&self.measures.looks);
+        let tried = self
+            .variables
+            .iter()
+            .filter_map(|variable| variable.tried.as_ref());
+        columns.extend(tried.flat_map(Tried::columns));
+        columns
+    }
+
+    /// The plan over rows of `input`, where `partition` gives the groups. `whole`: rows may have to go out as they came in.
     pub fn plan(
         &self,
         filter: Option<Compiled>,
         partition: Vec<Compiled>,
         input: &Schema,
+        whole: bool,
     ) -> PlanResult<MatchPlan> {
+        let later = self.later();
+        let is_held = |column: &usize| whole || later.contains(input.field(*column).name());
         let variables = self.variables.iter().map(|variable| {
             Ok(Variable {
                 name: variable.name.clone(),
@@ -270,6 +287,7 @@ impl MatchStep {
         let items = self.measures.items.iter().map(|item| item.compiled.clone());
         Ok(MatchPlan {
             input: Arc::new(input.clone()),
+            held: (0..input.fields().len()).filter(is_held).collect(),
             filter,
             partition,
             pattern: self.pattern.clone(),
