@@ -86,7 +86,7 @@ chaos: bins ## The fault scenarios in their long form: millions of events, dozen
 	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads 1 --nocapture
 
 .PHONY: bench
-bench: bins ## Print the benchmark table (BENCH=throughput, latency or flat: a part of it)
+bench: bins ## Print the benchmark table (BENCH=throughput, pattern, latency or flat: a part of it)
 	$(CARGO) bench --locked --profile $(PROFILE) --workspace --bench bench -- $(BENCH)
 
 .PHONY: fmt
