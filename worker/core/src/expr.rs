@@ -21,6 +21,7 @@ mod evaluate;
 mod functions;
 mod items;
 mod looks;
+mod order;
 mod parse;
 mod physical;
 mod refusal;
@@ -42,6 +43,7 @@ pub use aggregate::{Aggregates, Aggregation, aggregates};
 pub use evaluate::{Evaluated, evaluate_each};
 pub use items::{Item, condition, group_items, scalar, select_items};
 pub use looks::{Define, Measures, Names, define, measures};
+pub use order::{Order, order};
 pub use types::{TIMESTAMP, type_name};
 
 /// A scalar expression, ready to be evaluated over batches of the schema it was planned for.

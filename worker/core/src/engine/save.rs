@@ -11,10 +11,9 @@ use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
 use super::EngineError;
-use super::task::{Intake, Node, Step, Task};
-use crate::pattern::PatternError;
+use super::task::{Intake, Step, Task};
+use crate::stateful::StepError;
 use crate::watermark::MergedWatermark;
-use crate::window::WindowError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -38,9 +37,7 @@ pub enum LoadError {
     #[error("it has the state of step `{step}`, which this plan does not have")]
     Foreign { step: String },
     #[error("step `{step}`: {source}")]
-    Step { step: String, source: WindowError },
-    #[error("step `{step}`: {source}")]
-    Match { step: String, source: PatternError },
+    Step { step: String, source: StepError },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +66,11 @@ pub(super) fn save(task: &Task) -> Result<Vec<u8>, EngineError> {
     let mut steps = Vec::new();
     let mut body = Vec::new();
     for node in &task.nodes {
-        if let Some(batches) = state_of(node)? {
+        if let Step::Stateful(step) = &node.step {
+            let batches = step.save().map_err(|source| EngineError::Step {
+                step: node.plan.name.clone(),
+                source,
+            })?;
             let streams = batches
                 .iter()
                 .map(|batch| write(batch, &mut body))
@@ -102,22 +103,6 @@ pub(super) fn save(task: &Task) -> Result<Vec<u8>, EngineError> {
     bytes.extend(header);
     bytes.extend(body);
     Ok(bytes)
-}
-
-/// The state of a node, if it has one.
-fn state_of(node: &Node) -> Result<Option<Vec<RecordBatch>>, EngineError> {
-    let step = || node.plan.name.clone();
-    Ok(match &node.step {
-        Step::Stateless(_) => None,
-        Step::Window(window) => Some(window.save().map_err(|source| EngineError::Window {
-            step: step(),
-            source,
-        })?),
-        Step::Match(pattern) => Some(pattern.save().map_err(|source| EngineError::Match {
-            step: step(),
-            source,
-        })?),
-    })
 }
 
 fn write(batch: &RecordBatch, body: &mut Vec<u8>) -> Result<u64, ArrowError> {
@@ -160,9 +145,9 @@ pub(super) fn load(task: &mut Task, bytes: &[u8], fit: Fit) -> Result<(), LoadEr
     task.ended = header.ended;
     let mut saved = by_name(header.steps, body)?;
     for node in &mut task.nodes {
-        if matches!(node.step, Step::Stateless(_)) {
+        let Step::Stateful(stateful) = &mut node.step else {
             continue;
-        }
+        };
         let step = || node.plan.name.clone();
         let Some((state_hash, streams)) = saved.remove(&node.plan.name) else {
             match fit {
@@ -180,17 +165,10 @@ pub(super) fn load(task: &mut Task, bytes: &[u8], fit: Fit) -> Result<(), LoadEr
             .into_iter()
             .map(read)
             .collect::<Result<Vec<_>, _>>()?;
-        match &mut node.step {
-            Step::Stateless(_) => {}
-            Step::Window(window) => window.load(&batches).map_err(|source| LoadError::Step {
-                step: step(),
-                source,
-            })?,
-            Step::Match(pattern) => pattern.load(&batches).map_err(|source| LoadError::Match {
-                step: step(),
-                source,
-            })?,
-        }
+        stateful.load(&batches).map_err(|source| LoadError::Step {
+            step: step(),
+            source,
+        })?;
     }
     match saved.pop_first() {
         Some((step, _)) if fit == Fit::Same => Err(LoadError::Foreign { step }),

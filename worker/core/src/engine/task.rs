@@ -18,12 +18,12 @@ use crate::encode::{KeyEncoder, RowEncoder, RowOp};
 use crate::exchange::{self, ExchangeError, Parcel};
 use crate::key::partition_of;
 use crate::output::{OutRow, Target, TargetOutput};
-use crate::pattern::{MatchOutput, MatchSize, MatchStep, PatternError, Reads};
 use crate::plan::{JobPlan, NodeKind, NodePlan, SinkKind, StageInput, StatelessPlan};
+use crate::stateful::{Stateful, StepError, StepOutput, stateful};
 use crate::stateless::{self, StatelessError};
 use crate::watermark::{MergedWatermark, SourceWatermark};
+use crate::window::StateSize;
 use crate::window::fold::{Folded, Folder};
-use crate::window::{StateSize, WindowError, WindowOutput, WindowStep};
 use streamjob_crds::OnMalformed;
 
 /// Rows decoded before they are worked through: enough for vectorised evaluation, small enough for the caches.
@@ -46,9 +46,7 @@ pub enum EngineError {
         raw: String,
     },
     #[error("step `{step}`: {source}")]
-    Window { step: String, source: WindowError },
-    #[error("step `{step}`: {source}")]
-    Match { step: String, source: PatternError },
+    Step { step: String, source: StepError },
     #[error("step `{step}`: {source}")]
     Stateless {
         step: String,
@@ -144,8 +142,7 @@ pub(super) struct Node {
 
 pub(super) enum Step {
     Stateless(StatelessPlan),
-    Window(Box<WindowStep>),
-    Match(Box<MatchStep>),
+    Stateful(Box<dyn Stateful>),
 }
 
 struct SinkWriter {
@@ -300,15 +297,15 @@ impl Task {
     fn add_groups(&mut self, groups: &RecordBatch) -> Result<(), EngineError> {
         let Some(Node {
             plan,
-            step: Step::Window(window),
+            step: Step::Stateful(stateful),
             ..
         }) = self.nodes.first_mut()
         else {
             return Err(EngineError::NoTask(self.id));
         };
-        let rows = window
+        let rows = stateful
             .add_groups(groups)
-            .map_err(|source| EngineError::Window {
+            .map_err(|source| EngineError::Step {
                 step: plan.name.clone(),
                 source,
             })?;
@@ -366,15 +363,7 @@ impl Task {
     pub fn held(&self) -> StateSize {
         let held = self.nodes.iter().map(|node| match &node.step {
             Step::Stateless(_) => StateSize::default(),
-            Step::Window(window) => window.held(),
-            Step::Match(pattern) => {
-                let MatchSize { keys, starts, .. } = pattern.held();
-                StateSize {
-                    keys,
-                    starts,
-                    windows: 0,
-                }
-            }
+            Step::Stateful(step) => step.held(),
         });
         held.fold(StateSize::default(), StateSize::plus)
     }
@@ -473,29 +462,14 @@ impl Intake {
 
 impl Node {
     fn new(plan: &NodePlan) -> Result<Self, EngineError> {
-        let step = match &plan.kind {
-            NodeKind::Stateless(stateless) => Step::Stateless(stateless.clone()),
-            NodeKind::Window(window) => Step::Window(Box::new(
-                WindowStep::new(Arc::new(window.clone()), plan.late_read, plan.failed_read)
-                    .map_err(|source| EngineError::Window {
-                        step: plan.name.clone(),
-                        source,
-                    })?,
-            )),
-            NodeKind::Match(pattern) => {
-                let reads = Reads {
-                    late: plan.late_read,
-                    failed: plan.failed_read,
-                    timed_out: plan.timed_out_read,
-                    overflow: plan.overflow_read,
-                };
-                let pattern = Arc::new(pattern.as_ref().clone());
-                let step = MatchStep::new(pattern, plan.schema.clone(), reads);
-                Step::Match(Box::new(step.map_err(|source| EngineError::Match {
-                    step: plan.name.clone(),
-                    source,
-                })?))
-            }
+        let failed = |source| EngineError::Step {
+            step: plan.name.clone(),
+            source,
+        };
+        let step = match (&plan.kind, stateful(plan).map_err(failed)?) {
+            (_, Some(step)) => Step::Stateful(step),
+            (NodeKind::Stateless(stateless), None) => Step::Stateless(stateless.clone()),
+            (kind, None) => return Err(failed(StepError::Plan(format!("{kind:?}")))),
         };
         Ok(Node {
             plan: plan.clone(),
@@ -529,35 +503,18 @@ impl Node {
                     out[2].extend(passed.failed);
                 }
             }
-            Step::Window(window) => {
-                let mut made = WindowOutput::default();
-                pass_window(window, input, w, closing, &mut made).map_err(|source| {
-                    EngineError::Window {
+            Step::Stateful(step) => {
+                let made = step
+                    .pass(input, w, closing)
+                    .map_err(|source| EngineError::Step {
                         step: self.plan.name.clone(),
                         source,
-                    }
-                })?;
-                counters.late += made.late_count;
-                counters.failed += made.failed_count;
-                out = [made.main, made.late, made.failed, Vec::new(), Vec::new()];
-            }
-            Step::Match(pattern) => {
-                let mut made = MatchOutput::default();
-                pass_match(pattern, input, w, &mut made).map_err(|source| EngineError::Match {
-                    step: self.plan.name.clone(),
-                    source,
-                })?;
+                    })?;
                 counters.late += made.late_count;
                 counters.failed += made.failed_count;
                 counters.timed_out += made.timed_out_count;
                 counters.overflow += made.overflow_count;
-                out = [
-                    made.main,
-                    made.late,
-                    made.failed,
-                    made.timed_out,
-                    made.overflow,
-                ];
+                out = by_port(made);
             }
         }
         counters.rows_out += rows_of(&out[0]);
@@ -565,34 +522,14 @@ impl Node {
     }
 }
 
-fn pass_window(
-    window: &mut WindowStep,
-    input: &[Chunk],
-    w: Millis,
-    closing: bool,
-    out: &mut WindowOutput,
-) -> Result<(), WindowError> {
-    for chunk in input {
-        window.rows(chunk, out)?;
-    }
-    window.advance(w, out)?;
-    if closing {
-        window.end_epoch(out)
-    } else {
-        Ok(())
-    }
-}
-
-fn pass_match(
-    pattern: &mut MatchStep,
-    input: &[Chunk],
-    w: Millis,
-    out: &mut MatchOutput,
-) -> Result<(), PatternError> {
-    for chunk in input {
-        pattern.rows(chunk, out)?;
-    }
-    pattern.advance(w, out)
+fn by_port(made: StepOutput) -> [Vec<Chunk>; PORTS] {
+    [
+        made.main,
+        made.late,
+        made.failed,
+        made.timed_out,
+        made.overflow,
+    ]
 }
 
 fn rows_of(chunks: &[Chunk]) -> u64 {
@@ -725,9 +662,9 @@ impl ExchangeWriter {
     fn fold(&mut self, rows: Option<Chunk>, w: Millis) -> Result<Folded, EngineError> {
         match (&mut self.folder, rows) {
             (Some(folder), Some(rows)) => {
-                folder.fold(rows, w).map_err(|source| EngineError::Window {
+                folder.fold(rows, w).map_err(|source| EngineError::Step {
                     step: self.name.clone(),
-                    source,
+                    source: source.into(),
                 })
             }
             (_, rows) => Ok(Folded { rows, groups: None }),

@@ -9,7 +9,12 @@
 //!                                                             └▶ .failed ─▶ input's columns
 //! ```
 //!
+//! What a step reads behind an exchange is no more than it needs; one that passes its rows on (`deduplicate`) takes the
+//! added columns off again.
+//!
 //! A stream may so have several origins: a step's failures on both sides. What reads such a stream exists once for each.
+
+mod top;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +23,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
 use streamjob_crds::Step;
 
+use super::deduplicate::DedupStep;
 use super::demand::{Demand, call_columns};
 use super::hash::state_hash;
 use super::pattern::MatchStep;
@@ -25,8 +31,8 @@ use super::planner::Resolved;
 use super::sinks::ResolvedSink;
 use super::steps::{ResolvedStep, StepKind, WindowStep, field, schema_of};
 use super::{
-    AggregateCall, ExchangePlan, Feed, NodeKind, NodePlan, Port, SinkPlan, SourcePlan, StageInput,
-    StagePlan, StatelessPlan, StreamRef, WindowPlan,
+    AggregateCall, DedupPlan, ExchangePlan, Feed, NodeKind, NodePlan, Port, SinkPlan, SourcePlan,
+    StageInput, StagePlan, StatelessPlan, StreamRef, WindowPlan,
 };
 use crate::decode;
 use crate::expr::{Compiled, Item};
@@ -102,6 +108,7 @@ struct Ports {
 enum Grouped<'a> {
     Window(&'a WindowStep),
     Match(&'a MatchStep),
+    Deduplicate(&'a DedupStep),
 }
 
 impl Grouped<'_> {
@@ -109,6 +116,7 @@ impl Grouped<'_> {
         match self {
             Grouped::Window(window) => &window.group,
             Grouped::Match(pattern) => &pattern.partition,
+            Grouped::Deduplicate(step) => &step.by,
         }
     }
 
@@ -116,6 +124,7 @@ impl Grouped<'_> {
         match self {
             Grouped::Window(window) => window.stays,
             Grouped::Match(pattern) => pattern.stays,
+            Grouped::Deduplicate(step) => step.stays,
         }
     }
 
@@ -124,7 +133,13 @@ impl Grouped<'_> {
         match self {
             Grouped::Window(window) => call_columns(window.aggregation.calls.iter()),
             Grouped::Match(pattern) => pattern.columns(),
+            Grouped::Deduplicate(_) => BTreeSet::new(),
         }
+    }
+
+    /// Whether it lets rows through as they are. Its `where` is then a node of its own.
+    fn passes_on(&self) -> bool {
+        matches!(self, Grouped::Deduplicate(_))
     }
 
     fn plan(
@@ -140,7 +155,21 @@ impl Grouped<'_> {
                 let whole = ports.failed_read || ports.overflow_read;
                 NodeKind::Match(Box::new(pattern.plan(filter, group, input, whole)?))
             }
+            Grouped::Deduplicate(step) => NodeKind::Deduplicate(DedupPlan {
+                by: group,
+                within: step.within,
+            }),
         })
+    }
+}
+
+impl Ports {
+    /// For a part of the step whose side streams nobody can read; `part`: behind the step's name.
+    fn quiet(&self, part: &str) -> Self {
+        Ports {
+            main: format!("{}{part}", self.main),
+            ..Ports::default()
+        }
     }
 }
 
@@ -243,6 +272,9 @@ impl Builder<'_> {
             StepKind::Match(pattern) => {
                 self.grouped(Grouped::Match(pattern), filter, input, ports, planned)
             }
+            StepKind::Deduplicate(step) => {
+                self.grouped(Grouped::Deduplicate(step), filter, input, ports, planned)
+            }
         }
     }
 
@@ -324,21 +356,39 @@ impl Builder<'_> {
             .iter()
             .map(|item| item.compiled.over(&input.schema))
             .collect::<Result<_>>()?;
+        let (filter, before) = match step.passes_on() {
+            true => (None, filter),
+            false => (filter, None),
+        };
+        let schema = match step.passes_on() {
+            true => input.schema.clone(),
+            false => planned.stream.schema.clone(),
+        };
         let plan = step.plan(filter, group, &input.schema, &ports)?;
         let updating = planned.stream.updating;
-        let mut main = Vec::new();
+        let (mut nodes, mut main, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for from in &input.refs {
-            main.push(self.node(&ports, from, plan.clone(), &planned.stream.schema, updating));
+            let mut from = *from;
+            if before.is_some() {
+                let passing = StatelessPlan {
+                    filter: before.clone(),
+                    project: None,
+                };
+                let kind = NodeKind::Stateless(passing);
+                from = self.node(&ports, &from, kind, &input.schema, false);
+                failed.extend(port_of(&[from], Port::Failed));
+            }
+            let node = self.node(&ports, &from, plan.clone(), &schema, updating);
+            nodes.push(node);
+            main.push(self.top(step, &ports, node, &schema));
         }
-        let built = Built {
-            refs: main.clone(),
-            schema: planned.stream.schema.clone(),
-        };
+        let built = Built { refs: main, schema };
+        failed.extend(port_of(&nodes, Port::Failed));
         let sides = Sides {
-            late: port_of(&main, Port::Late),
-            failed: port_of(&main, Port::Failed),
-            timed_out: port_of(&main, Port::TimedOut),
-            overflow: port_of(&main, Port::Overflow),
+            late: port_of(&nodes, Port::Late),
+            failed,
+            timed_out: port_of(&nodes, Port::TimedOut),
+            overflow: port_of(&nodes, Port::Overflow),
         };
         self.finish(ports, &input, built, sides);
         Ok(())
@@ -353,7 +403,8 @@ impl Builder<'_> {
         ports: Ports,
         planned: &ResolvedStep,
     ) -> Result<()> {
-        let all = ports.late_read || ports.failed_read || ports.overflow_read;
+        let sides_read = ports.late_read || ports.failed_read || ports.overflow_read;
+        let all = sides_read || step.passes_on();
         let sent = Sent::of(step, &input.schema, all)?;
         let (mut main, mut sides) = (Vec::new(), Sides::default());
         for from in &input.refs {
@@ -372,8 +423,15 @@ impl Builder<'_> {
                 .collect();
             let plan = step.plan(None, group, &sent.schema, &ports)?;
             let updating = planned.stream.updating;
-            let node = self.node(&ports, &arrival, plan, &planned.stream.schema, updating);
-            main.push(node);
+            let schema = match step.passes_on() {
+                true => sent.schema.clone(),
+                false => planned.stream.schema.clone(),
+            };
+            let node = self.node(&ports, &arrival, plan, &schema, updating);
+            main.push(match step.passes_on() {
+                true => self.input_columns(&ports, node, &schema, &input.schema)?,
+                false => self.top(step, &ports, node, &schema),
+            });
             sides.timed_out.extend(port_of(&[node], Port::TimedOut));
             for (read, port, side) in [
                 (ports.late_read, Port::Late, &mut sides.late),
@@ -401,10 +459,11 @@ impl Builder<'_> {
                 )?);
             }
         }
-        let built = Built {
-            refs: main,
-            schema: planned.stream.schema.clone(),
+        let schema = match step.passes_on() {
+            true => input.schema.clone(),
+            false => planned.stream.schema.clone(),
         };
+        let built = Built { refs: main, schema };
         self.finish(ports, &input, built, sides);
         Ok(())
     }
@@ -454,11 +513,13 @@ impl Builder<'_> {
             filter: None,
             project: Some(project),
         };
-        let ports = Ports {
-            main: ports.main.clone(),
-            ..Ports::default()
-        };
-        Ok(self.node(&ports, &from, NodeKind::Stateless(plan), want, false))
+        Ok(self.node(
+            &ports.quiet(""),
+            &from,
+            NodeKind::Stateless(plan),
+            want,
+            false,
+        ))
     }
 
     fn node(
@@ -478,7 +539,7 @@ impl Builder<'_> {
         nodes.push(NodePlan {
             name: ports.main.clone(),
             from: feed,
-            state_hash: state_hash(&ports.main, &kind),
+            state_hash: state_hash(&ports.main, &kind, schema),
             kind,
             schema: schema.clone(),
             updating: updating || (stateless && input_updates),
@@ -616,7 +677,7 @@ fn window_plan(
             ..call.clone()
         })
     });
-    let emitted_as_is = window.group.len() + 2;
+    let emitted_as_is = window.group.len() + window.kind.bounds();
     let project = (0..emitted_as_is).map(|index| Compiled::column(&aggregation.aggregated, index));
     Ok(WindowPlan {
         input: Arc::new(input.clone()),

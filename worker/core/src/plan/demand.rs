@@ -90,6 +90,10 @@ impl Demand {
                         .flat_map(|item| item.compiled.columns()),
                 );
             }
+            StepKind::Deduplicate(step) => {
+                needed.extend(self.columns(main).cloned());
+                needed.extend(step.by.iter().flat_map(|item| item.compiled.columns()));
+            }
             StepKind::Window(window) => {
                 needed.extend(window.group.iter().flat_map(|item| item.compiled.columns()));
                 needed.extend(call_columns(window.aggregation.calls.iter()));

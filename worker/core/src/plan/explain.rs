@@ -6,8 +6,8 @@ use arrow::datatypes::Schema;
 use streamjob_crds::{AfterMatch, Duration, Guarantee};
 
 use super::{
-    ExchangePlan, JobPlan, JournalPlan, MatchPlan, NodeKind, NodePlan, SinkKind, SinkPlan,
-    SourceKind, SourcePlan, StageInput, StagePlan, WindowKind, WindowPlan,
+    DedupPlan, ExchangePlan, JobPlan, JournalPlan, MatchPlan, NodeKind, NodePlan, SinkKind,
+    SinkPlan, SourceKind, SourcePlan, StageInput, StagePlan, TopNPlan, WindowKind, WindowPlan,
 };
 use crate::chunk::Millis;
 use crate::expr::{Compiled, type_name};
@@ -295,6 +295,8 @@ fn node_text(text: &mut String, node: &NodePlan) {
         }
         NodeKind::Window(window) => window_text(text, node, window),
         NodeKind::Match(pattern) => match_text(text, node, pattern),
+        NodeKind::Deduplicate(plan) => dedup_text(text, plan),
+        NodeKind::TopN(plan) => top_text(text, node, plan),
     }
     for (side, read) in [
         ("late", node.late_read),
@@ -320,11 +322,7 @@ fn window_text(text: &mut String, node: &NodePlan, window: &WindowPlan) {
     } else {
         format!("groups by {}", group.join(", "))
     };
-    put(
-        text,
-        2,
-        format!("{} windows, {by}", window_kind(window.kind)),
-    );
+    put(text, 2, format!("{}, {by}", window_kind(window.kind)));
     if window.allowed_lateness > 0 {
         put(
             text,
@@ -351,7 +349,12 @@ fn window_text(text: &mut String, node: &NodePlan, window: &WindowPlan) {
         text,
         2,
         format!(
-            "state: for each group and window {} aggregate{} ({})",
+            "state: for each group{} {} aggregate{} ({})",
+            if window.kind.bounds() > 0 {
+                " and window"
+            } else {
+                ""
+            },
             results.len(),
             if results.len() == 1 { "" } else { "s" },
             results.join(", ")
@@ -419,6 +422,54 @@ fn match_text(text: &mut String, node: &NodePlan, plan: &MatchPlan) {
     put(text, 2, format!("emits {}", typed_columns(&node.schema)));
 }
 
+fn dedup_text(text: &mut String, plan: &DedupPlan) {
+    let by: Vec<&str> = plan
+        .by
+        .iter()
+        .map(|by| match by.sql.starts_with('#') {
+            true => "a computed column",
+            false => by.sql.as_str(),
+        })
+        .collect();
+    let (within, kept) = (millis(plan.within), millis(plan.within.saturating_mul(2)));
+    let first = format!(
+        "first of rows with equal {}, within {within}",
+        by.join(", ")
+    );
+    put(text, 2, first);
+    let state =
+        format!("state: keys and times of the rows that went through, for {kept} of event time");
+    put(text, 2, state);
+}
+
+fn top_text(text: &mut String, node: &NodePlan, plan: &TopNPlan) {
+    let name = |at: usize| node.schema.field(at).name().as_str();
+    let by: Vec<String> = plan
+        .by
+        .iter()
+        .map(|by| {
+            let direction = if by.descending { " DESC" } else { "" };
+            let nulls = if by.nulls_first { " NULLS FIRST" } else { "" };
+            format!("{}{direction}{nulls}", name(by.column))
+        })
+        .collect();
+    let partition: Vec<&str> = plan.partition.iter().map(|at| name(*at)).collect();
+    let of = match partition.as_slice() {
+        [] => "a window".to_string(),
+        columns => format!("a window and {}", columns.join(", ")),
+    };
+    put(
+        text,
+        2,
+        format!("first {} of {of} by {}", plan.n, by.join(", ")),
+    );
+    put(
+        text,
+        2,
+        "state: the first rows of each open window".to_string(),
+    );
+}
+
 fn window_kind(kind: WindowKind) -> String {
     let shifted = |offset: Millis| {
         if offset == 0 {
@@ -429,22 +480,25 @@ fn window_kind(kind: WindowKind) -> String {
     };
     match kind {
         WindowKind::Tumbling { size, offset } => {
-            format!("tumbling {}{}", millis(size), shifted(offset))
+            format!("tumbling {}{} windows", millis(size), shifted(offset))
         }
         WindowKind::Sliding {
             size,
             slide,
             offset,
         } => format!(
-            "sliding {} every {}{}",
+            "sliding {} every {}{} windows",
             millis(size),
             millis(slide),
             shifted(offset)
         ),
         WindowKind::Cumulating { size, step } => {
-            format!("cumulating {} by {}", millis(size), millis(step))
+            format!("cumulating {} by {} windows", millis(size), millis(step))
         }
-        WindowKind::Session { gap } => format!("session (gap {})", millis(gap)),
+        WindowKind::Session { gap } => format!("session (gap {}) windows", millis(gap)),
+        WindowKind::Running { ttl } => {
+            format!("running, forgotten {} after the newest row", millis(ttl))
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use arrow::datatypes::Schema;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
-    AggregateCall, Feed, JobPlan, Look, MatchPlan, NodeKind, NodePlan, Pick, SinkKind, SinkPlan,
-    SourceKind, SourcePlan, StageInput, Tried, Variable, WindowPlan,
+    AggregateCall, DedupPlan, Feed, JobPlan, Look, MatchPlan, NodeKind, NodePlan, Pick, SinkKind,
+    SinkPlan, SourceKind, SourcePlan, StageInput, Tried, Variable, WindowPlan,
 };
 use crate::expr::Compiled;
 
@@ -52,12 +52,14 @@ pub fn plan_hash(plan: &JobPlan) -> String {
     format!("{:032x}", xxh3_128(text.as_bytes()))
 }
 
-/// A digest of what a node's state depends on; equal: one can go on from the other's.
-pub(super) fn state_hash(name: &str, kind: &NodeKind) -> u64 {
+/// A digest of what the state of a node that emits rows of `schema` depends on; equal: one can go on from the other's.
+pub(super) fn state_hash(name: &str, kind: &NodeKind, schema: &Schema) -> u64 {
     let text = match kind {
         NodeKind::Stateless(_) => "stateless".to_string(),
         NodeKind::Window(window) => format!("{name}: {}", window_text(window)),
         NodeKind::Match(pattern) => format!("{name}: {}", match_text(pattern)),
+        NodeKind::Deduplicate(plan) => format!("{name}: {}", dedup_text(plan)),
+        NodeKind::TopN(plan) => format!("{name}: {plan:?} of {}", schema_text(schema)),
     };
     xxh3_64(text.as_bytes())
 }
@@ -110,6 +112,8 @@ fn node_text(node: &NodePlan) -> String {
         }
         NodeKind::Window(window) => window_text(window),
         NodeKind::Match(pattern) => match_text(pattern),
+        NodeKind::Deduplicate(plan) => dedup_text(plan),
+        NodeKind::TopN(plan) => format!("{plan:?}"),
     };
     let NodePlan {
         name,
@@ -217,6 +221,11 @@ fn looks_text(looks: &[Look]) -> String {
         format!("{variable:?} {pick}")
     });
     looks.collect::<Vec<_>>().join(", ")
+}
+
+fn dedup_text(plan: &DedupPlan) -> String {
+    let DedupPlan { by, within } = plan;
+    format!("first of {} within {within}", exprs_text(by))
 }
 
 fn call_text(call: &AggregateCall) -> String {

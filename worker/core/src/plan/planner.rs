@@ -244,7 +244,14 @@ impl<'a> Streams<'a> {
         let sides: &[&str] = match step {
             Some(step) if step.pattern.is_some() => &["late", "failed", "timedOut", "overflow"],
             // Aggregates without a window are told of elsewhere.
-            Some(step) if step.window.is_some() || step.aggregate.is_some() => &["late", "failed"],
+            Some(step)
+                if step.window.is_some()
+                    || step.running.is_some()
+                    || step.aggregate.is_some()
+                    || step.deduplicate.is_some() =>
+            {
+                &["late", "failed"]
+            }
             Some(_) => &["failed"],
             None => &["malformed"],
         };
