@@ -14,7 +14,7 @@ use crate::slot::planned;
 #[test]
 fn copies_are_found_in_place_and_behind_an_exchange() {
     let (mut passed, mut dropped, mut late) = (0, 0, 0);
-    for seed in seeds(0..4_000) {
+    for seed in seeds(0..2_000) {
         let told = check(seed);
         passed += told[0];
         dropped += told[1];

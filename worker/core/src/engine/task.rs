@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 
