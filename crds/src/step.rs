@@ -16,14 +16,24 @@ use crate::{Duration, Match};
 /// With `deduplicate` it lets through the first of equal rows.
 /// Side streams: `<name>.failed` (rows on which an expression fails), and with any of these `<name>.late`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = at_most_one_of(&["window", "running", "match", "deduplicate"]))]
+#[x_kube(
+    validation = exactly_one_of(&["from", "union"]),
+    validation = at_most_one_of(&["window", "running", "match", "deduplicate"])
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// The step's name, and that of the stream it emits.
     #[schemars(regex(pattern = NAME_PATTERN), length(max = 63))]
     pub name: String,
     /// The stream it reads: the name of a source or step, or a side stream.
-    pub from: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Streams that it reads as one, instead of `from`. They have the same columns: the same names and types, in any order.
+    /// A partition's rows keep their order; what groups rows behind it re-keys them, and its watermark is the least of
+    /// all partitions of all these streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2))]
+    pub union: Option<Vec<String>>,
     /// A SQL condition: rows on which it is not true are left out.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -56,6 +66,14 @@ pub struct Step {
     /// Finds a pattern of events.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Match>,
+}
+
+impl Step {
+    /// Names of the streams it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = &str> {
+        let all = self.from.iter().chain(self.union.iter().flatten());
+        all.map(String::as_str)
+    }
 }
 
 /// A window in event time. Exactly one of `tumbling`, `sliding`, `cumulating`, `session`.

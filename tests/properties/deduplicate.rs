@@ -56,7 +56,7 @@ fn check(seed: u64) -> [usize; 3] {
         let actions = actions(&inputs, &mut random, 6, restore);
         let reads: Vec<Vec<Read>> = match stays {
             true => in_place(&inputs[0], 0, &actions, taken),
-            false => exchanged(&inputs, &actions, TASKS as usize, |_, row| {
+            false => exchanged(&inputs, &[0], &actions, TASKS as usize, |_, row| {
                 taken(row).then(|| owner(row, &by))
             }),
         };

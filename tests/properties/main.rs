@@ -10,3 +10,4 @@ mod pattern;
 mod running;
 mod slot;
 mod top;
+mod union;

@@ -34,6 +34,7 @@ use serde_json::{Map, Value};
 pub use decode::Reason;
 
 use window::Windows;
+pub use window::over;
 
 /// Columns by name. Timestamps are integers (epoch ms), missing values are null.
 pub type Row = Map<String, Value>;

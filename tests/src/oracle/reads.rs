@@ -85,27 +85,29 @@ pub fn in_place(
     reads
 }
 
-/// What `tasks` tasks behind an exchange read, when watermarks are told at the end of every epoch. `owner` says which
-/// task a row of an input goes to; none: it is left out.
+/// What `tasks` tasks behind an exchange read, when watermarks are told at the end of every epoch. `order`: the inputs
+/// that it joins, as they are declared. `owner` says which task a row of an input goes to; none: it is left out.
 pub fn exchanged(
     inputs: &[Input],
+    order: &[usize],
     actions: &[Action],
     tasks: usize,
     owner: impl Fn(usize, &Row) -> Option<usize>,
 ) -> Vec<Vec<Read>> {
-    let mut producers = BTreeMap::new();
-    for (input, read) in inputs.iter().enumerate() {
-        for partition in 0..read.partitions.len() {
-            producers.insert((input, partition), Producer::default());
+    let mut producers: BTreeMap<(usize, usize), Producer> = BTreeMap::new();
+    for (place, input) in order.iter().enumerate() {
+        for partition in 0..inputs[*input].partitions.len() {
+            producers.insert((place, partition), Producer::default());
         }
     }
+    let place = |input: usize| order.iter().position(|other| *other == input);
     let mut told = vec![vec![i64::MIN; producers.len()]; tasks];
     let mut reads = vec![Vec::new(); tasks];
-    let all_ends = [Action::Close];
-    for (at, action) in actions.iter().chain(&all_ends).enumerate() {
+    for (at, action) in actions.iter().chain(&[Action::Close]).enumerate() {
         match action {
             Action::Row { input, partition } => {
-                let producer = producers.entry((*input, *partition)).or_default();
+                let Some(place) = place(*input) else { continue };
+                let producer = producers.entry((place, *partition)).or_default();
                 let row = &inputs[*input].partitions[*partition][producer.position];
                 producer.position += 1;
                 producer.epoch.push((row.clone(), producer.w));
@@ -114,21 +116,19 @@ pub fn exchanged(
             }
             Action::Close | Action::Restore => {
                 let end = at == actions.len();
-                for (number, ((input, _), producer)) in producers.iter_mut().enumerate() {
+                for (number, ((place, _), producer)) in producers.iter_mut().enumerate() {
                     if end {
                         producer.w = i64::MAX;
                     }
                     let epoch = std::mem::take(&mut producer.epoch);
                     for (row, w) in epoch {
-                        let Some(task) = owner(*input, &row.row) else {
+                        let input = order[*place];
+                        let Some(task) = owner(input, &row.row) else {
                             continue;
                         };
                         told[task][number] = told[task][number].max(w);
-                        reads[task].push(Read::Row {
-                            input: *input,
-                            row,
-                            before: least(&told[task]),
-                        });
+                        let before = least(&told[task]);
+                        reads[task].push(Read::Row { input, row, before });
                     }
                     for (task, told) in told.iter_mut().enumerate() {
                         told[number] = told[number].max(producer.w);

@@ -5,10 +5,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::aggregate::{Taken, aggregate};
-use super::{Emission, Key, Row, Window, WindowStep};
+use super::reads::Read;
+use super::{Emission, Key, Row, TaskOutcome, Window, WindowStep};
 
 /// In the order in which windows that fire together come out.
 type Place = (i64, Key, i64);
+
+/// The windows of a task, given what it reads.
+pub fn over(step: &WindowStep, reads: &[Read]) -> TaskOutcome {
+    let mut windows = Windows::new(step);
+    let mut outcome = TaskOutcome::default();
+    let mut watermark = i64::MIN;
+    for read in reads {
+        let to = match read {
+            Read::Row { before, .. } => *before,
+            Read::Watermark(w) => *w,
+            Read::Close => continue,
+        };
+        if to > watermark {
+            windows.advance(watermark, to, &mut outcome.emitted);
+            watermark = to;
+        }
+        if let Read::Row { row, .. } = read {
+            let row = row.clone();
+            let taken = windows.take(watermark, row.time, row.row, &mut outcome.emitted);
+            outcome.late.extend(taken.err());
+        }
+    }
+    outcome
+}
 
 /// The windows that still take rows.
 pub struct Windows<'j> {

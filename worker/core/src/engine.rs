@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::chunk::{Millis, W_END};
-use crate::exchange::{self, ExchangeError};
+use crate::exchange::{self, ExchangeError, Parcel};
 use crate::output::{EpochOutput, OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, StageInput};
 use crate::window::StateSize;
@@ -106,6 +106,9 @@ pub struct Event<'a> {
     pub timestamp: Option<Millis>,
 }
 
+/// What tasks have been sent in process, by the receiver's handle: they come later in the epoch's order than all that send.
+type Inbox = BTreeMap<usize, Vec<Parcel>>;
+
 pub struct SlotEngine {
     plan: Arc<JobPlan>,
     layout: Arc<Layout>,
@@ -192,8 +195,15 @@ impl SlotEngine {
         punctuate: bool,
     ) -> Result<ClosedEpoch, EngineError> {
         let mut output = EpochOutput::default();
+        let mut inbox = Inbox::new();
         for at in 0..self.tasks.len() {
             let task = &mut self.tasks[at];
+            // An exchange's inputs are read in declared order, then by partition, whatever their stages are.
+            let mut parcels = inbox.remove(&at).unwrap_or_default();
+            parcels.sort_by_key(|parcel| parcel.producer);
+            for parcel in parcels {
+                task.receive(parcel)?;
+            }
             task.flush()?;
             if let Some(w) = advances.get(&task.id) {
                 task.advance(*w)?;
@@ -204,7 +214,7 @@ impl SlotEngine {
             task.end_epoch()?;
             output.targets.extend(task.take_output()?);
             for shipment in task.take_shipments(self.layout.slots as usize, punctuate)? {
-                self.ship(shipment, &mut output)?;
+                self.ship(shipment, &mut inbox, &mut output)?;
             }
         }
         Ok(ClosedEpoch {
@@ -229,7 +239,12 @@ impl SlotEngine {
     }
 
     /// Hands rows to the other side of an exchange: a later task here, or an internal topic.
-    fn ship(&mut self, shipment: Shipment, output: &mut EpochOutput) -> Result<(), EngineError> {
+    fn ship(
+        &self,
+        shipment: Shipment,
+        inbox: &mut Inbox,
+        output: &mut EpochOutput,
+    ) -> Result<(), EngineError> {
         let Shipment {
             exchange,
             partition,
@@ -241,7 +256,8 @@ impl SlotEngine {
                 partition,
             };
             let handle = self.handle(id).ok_or(EngineError::NoTask(id))?;
-            return self.tasks[handle].receive(parcel);
+            inbox.entry(handle).or_default().push(parcel);
+            return Ok(());
         }
         let mut bytes = Vec::new();
         exchange::encode(&parcel, &mut bytes)?;

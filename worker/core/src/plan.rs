@@ -27,6 +27,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod top;
+mod union;
 mod window;
 
 pub use change::{Change, Fate, blocking, changes};
@@ -318,7 +319,8 @@ pub enum AggregateFunction {
 pub struct ExchangePlan {
     /// The step behind it, or `<step>.top`.
     pub name: String,
-    pub from: StreamRef,
+    /// All of `schema`. Their tasks are its producers, in this order.
+    pub from: Vec<StreamRef>,
     pub schema: SchemaRef,
     /// Columns of `schema` that decide the partition.
     pub key: Vec<usize>,

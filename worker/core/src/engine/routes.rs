@@ -1,5 +1,6 @@
 //! Who reads which stream within a stage: names became indices in the planner, here indices become slots of a table.
 
+use super::Layout;
 use crate::plan::{Feed, JobPlan, Port};
 
 /// Streams that a node puts out.
@@ -42,13 +43,20 @@ pub fn sinks(plan: &JobPlan, stage: usize) -> Vec<(usize, Vec<usize>)> {
         .collect()
 }
 
-/// Exchanges that a stage feeds.
-pub fn exchanges(plan: &JobPlan, stage: usize) -> Vec<(usize, usize)> {
-    let from = plan
-        .exchanges
-        .iter()
-        .enumerate()
-        .filter(|(_, exchange)| exchange.from.stage == stage);
-    from.map(|(index, exchange)| (index, slot_of(exchange.from.feed)))
+/// Exchanges that a stage feeds: each with the number of its input, and the feed that this takes.
+pub fn exchanges(plan: &JobPlan, stage: usize) -> Vec<(usize, usize, usize)> {
+    let exchanges = plan.exchanges.iter().enumerate();
+    let inputs = exchanges.flat_map(|(index, exchange)| {
+        let from = exchange.from.iter().enumerate();
+        from.map(move |(input, from)| (index, input, from))
+    });
+    let here = inputs.filter(|(_, _, from)| from.stage == stage);
+    here.map(|(index, input, from)| (index, input, slot_of(from.feed)))
         .collect()
+}
+
+/// The number of an exchange's first producer of an input: the tasks of its inputs, one after the other.
+pub fn first_producer(plan: &JobPlan, layout: &Layout, exchange: usize, input: usize) -> u32 {
+    let before = &plan.exchanges[exchange].from[..input];
+    before.iter().map(|from| layout.tasks[from.stage]).sum()
 }

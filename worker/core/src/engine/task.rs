@@ -158,6 +158,8 @@ struct ExchangeWriter {
     name: String,
     index: usize,
     feed: usize,
+    /// This task among those that write to the exchange.
+    producer: u32,
     /// Where rows may be folded on their way.
     folder: Option<Folder>,
     key: KeyEncoder,
@@ -189,7 +191,10 @@ impl Task {
                 .map(|(sink, feeds)| SinkWriter::new(plan, layout, sink, feeds))
                 .collect::<Result<_, _>>()?,
             exchanges: exchanges
-                .map(|(index, feed)| ExchangeWriter::new(plan, layout, index, feed))
+                .map(|(index, input, feed)| {
+                    let producer = routes::first_producer(plan, layout, index, input);
+                    ExchangeWriter::new(plan, layout, index, feed, producer + id.partition)
+                })
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -386,7 +391,7 @@ impl Task {
         partitions: usize,
         punctuate: bool,
     ) -> Result<Vec<Shipment>, EngineError> {
-        let (producer, after, all) = (self.id.partition, self.watermark(), punctuate || self.ended);
+        let (after, all) = (self.watermark(), punctuate || self.ended);
         let mut shipments = Vec::new();
         for exchange in &mut self.exchanges {
             let parts = exchange.take(partitions)?;
@@ -398,7 +403,7 @@ impl Task {
                         exchange: exchange.index,
                         partition: partition as u32,
                         parcel: Parcel {
-                            producer,
+                            producer: exchange.producer,
                             after,
                             rows,
                             groups,
@@ -448,7 +453,8 @@ impl Intake {
             }
             StageInput::Exchange(index) => {
                 let exchange = &plan.exchanges[index];
-                let producers = layout.tasks[exchange.from.stage] as usize;
+                let inputs = exchange.from.len();
+                let producers = routes::first_producer(plan, layout, index, inputs) as usize;
                 Intake::Exchange(ExchangeIntake {
                     name: exchange.name.clone(),
                     schema: exchange.schema.clone(),
@@ -625,6 +631,7 @@ impl ExchangeWriter {
         layout: &Layout,
         index: usize,
         feed: usize,
+        producer: u32,
     ) -> Result<Self, EngineError> {
         let exchange = &plan.exchanges[index];
         Ok(ExchangeWriter {
@@ -635,6 +642,7 @@ impl ExchangeWriter {
                 .and_then(Folder::new),
             index,
             feed,
+            producer,
             key: KeyEncoder::new(&exchange.schema, &exchange.key).map_err(|error| {
                 EngineError::Encode {
                     sink: exchange.name.clone(),

@@ -15,6 +15,7 @@
 //! A stream may so have several origins: a step's failures on both sides. What reads such a stream exists once for each.
 
 mod top;
+mod union;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -256,7 +257,7 @@ impl Builder<'_> {
             timed_out_read,
             overflow_read,
         };
-        let input = self.get(&step.from)?.clone();
+        let input = self.input(step, planned, &ports)?;
         let filter = planned
             .filter
             .as_ref()
@@ -406,69 +407,66 @@ impl Builder<'_> {
         let sides_read = ports.late_read || ports.failed_read || ports.overflow_read;
         let all = sides_read || step.passes_on();
         let sent = Sent::of(step, &input.schema, all)?;
-        let (mut main, mut sides) = (Vec::new(), Sides::default());
+        let (mut before, mut sides) = (Vec::new(), Sides::default());
         for from in &input.refs {
             let plan = StatelessPlan {
                 filter: filter.clone(),
                 project: Some(sent.project.clone()),
             };
-            let before = self.node(&ports, from, NodeKind::Stateless(plan), &sent.schema, false);
-            sides.failed.extend(port_of(&[before], Port::Failed));
-            let arrival = self.exchange(&ports.main, before, &sent);
+            before.push(self.node(&ports, from, NodeKind::Stateless(plan), &sent.schema, false));
+        }
+        sides.failed.extend(port_of(&before, Port::Failed));
+        let arrival = self.exchange(&ports.main, before, &sent);
 
-            let group = sent
-                .key
-                .iter()
-                .map(|index| Compiled::column(&sent.schema, *index))
-                .collect();
-            let plan = step.plan(None, group, &sent.schema, &ports)?;
-            let updating = planned.stream.updating;
-            let schema = match step.passes_on() {
-                true => sent.schema.clone(),
-                false => planned.stream.schema.clone(),
-            };
-            let node = self.node(&ports, &arrival, plan, &schema, updating);
-            main.push(match step.passes_on() {
-                true => self.input_columns(&ports, node, &schema, &input.schema)?,
-                false => self.top(step, &ports, node, &schema),
-            });
-            sides.timed_out.extend(port_of(&[node], Port::TimedOut));
-            for (read, port, side) in [
-                (ports.late_read, Port::Late, &mut sides.late),
-                (ports.overflow_read, Port::Overflow, &mut sides.overflow),
-            ] {
-                if read {
-                    side.push(self.input_columns(
-                        &ports,
-                        port_of(&[node], port)[0],
-                        &sent.schema,
-                        &input.schema,
-                    )?);
-                }
+        let group = sent
+            .key
+            .iter()
+            .map(|index| Compiled::column(&sent.schema, *index))
+            .collect();
+        let plan = step.plan(None, group, &sent.schema, &ports)?;
+        let schema = match step.passes_on() {
+            true => sent.schema.clone(),
+            false => planned.stream.schema.clone(),
+        };
+        let updating = planned.stream.updating;
+        let node = self.node(&ports, &arrival, plan, &schema, updating);
+        let main = match step.passes_on() {
+            true => self.input_columns(&ports, node, &schema, &input.schema)?,
+            false => self.top(step, &ports, node, &schema),
+        };
+        sides.timed_out.extend(port_of(&[node], Port::TimedOut));
+        for (read, port, side) in [
+            (ports.late_read, Port::Late, &mut sides.late),
+            (ports.overflow_read, Port::Overflow, &mut sides.overflow),
+        ] {
+            if read {
+                let from = port_of(&[node], port)[0];
+                side.push(self.input_columns(&ports, from, &sent.schema, &input.schema)?);
             }
-            if ports.failed_read {
-                let (from, to) = (
-                    failed_schema(&sent.schema),
-                    Arc::new(failed_schema(&input.schema)),
-                );
-                sides.failed.push(self.input_columns(
-                    &ports,
-                    port_of(&[node], Port::Failed)[0],
-                    &from,
-                    &to,
-                )?);
-            }
+        }
+        if ports.failed_read {
+            let (from, to) = (
+                failed_schema(&sent.schema),
+                Arc::new(failed_schema(&input.schema)),
+            );
+            let port = port_of(&[node], Port::Failed)[0];
+            sides
+                .failed
+                .push(self.input_columns(&ports, port, &from, &to)?);
         }
         let schema = match step.passes_on() {
             true => input.schema.clone(),
-            false => planned.stream.schema.clone(),
+            false => schema,
         };
-        let built = Built { refs: main, schema };
+        let built = Built {
+            refs: vec![main],
+            schema,
+        };
         self.finish(ports, &input, built, sides);
         Ok(())
     }
 
-    fn exchange(&mut self, name: &str, from: StreamRef, sent: &Sent) -> StreamRef {
+    fn exchange(&mut self, name: &str, from: Vec<StreamRef>, sent: &Sent) -> StreamRef {
         let to_stage = self.stages.len();
         let exchange = self.exchanges.len();
         self.exchanges.push(ExchangePlan {

@@ -157,7 +157,11 @@ fn steps(plan: &JobPlan) -> BTreeMap<&str, StepState<'_>> {
         }
     }
     for exchange in &plan.exchanges {
-        let from = input(&plan.stages[exchange.from.stage]);
+        let from = exchange
+            .from
+            .iter()
+            .map(|from| input(&plan.stages[from.stage]));
+        let from = from.collect::<Vec<_>>().join("+");
         let rows = schema_text(&exchange.schema);
         let layout = format!("{rows} from {from} by {:?}", exchange.key);
         let state = steps.entry(step_of(&exchange.name)).or_default();

@@ -41,7 +41,13 @@ impl Demand {
                     .filter(|column| *column != "reason")
                     .cloned(),
             );
-            demand.add(&step.from, needed);
+            if let Some(union) = planned.union.as_ref().filter(|_| needed.is_empty()) {
+                // They must have a column in common.
+                needed.extend(names_of(union).into_iter().take(1));
+            }
+            for from in step.inputs() {
+                demand.add(from, needed.clone());
+            }
         }
         demand
     }

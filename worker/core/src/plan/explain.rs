@@ -240,11 +240,12 @@ fn exchange_text(
     } else {
         format!("by {}", names.join(", "))
     };
-    put(
-        text,
-        1,
-        format!("{by}, {how}; columns: {}", columns(&exchange.schema)),
-    );
+    let several = match exchange.from.len() {
+        1 => String::new(),
+        streams => format!("{streams} streams as one, "),
+    };
+    let columns = columns(&exchange.schema);
+    put(text, 1, format!("{several}{by}, {how}; columns: {columns}"));
     let reader = plan.stages[exchange.to_stage].nodes.first();
     if reader.is_some_and(foldable) {
         let told =

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
     AggregateCall, DedupPlan, Feed, JobPlan, Look, MatchPlan, NodeKind, NodePlan, Pick, SinkKind,
-    SinkPlan, SourceKind, SourcePlan, StageInput, Tried, Variable, WindowPlan,
+    SinkPlan, SourceKind, SourcePlan, StageInput, StreamRef, Tried, Variable, WindowPlan,
 };
 use crate::expr::Compiled;
 
@@ -35,7 +35,7 @@ pub fn plan_hash(plan: &JobPlan) -> String {
         }
     }
     for exchange in &plan.exchanges {
-        let from = format!("{}/{}", exchange.from.stage, feed_text(exchange.from.feed));
+        let from = refs_text(&exchange.from);
         line(
             &mut text,
             &format!(
@@ -249,19 +249,19 @@ fn sink_text(sink: &SinkPlan) -> String {
         SinkKind::File(file) => format!("file {}", file.path),
         SinkKind::Stdout => "stdout".to_string(),
     };
-    let from: Vec<String> = sink
-        .from
-        .iter()
-        .map(|from| format!("{}/{}", from.stage, feed_text(from.feed)))
-        .collect();
     format!(
         "sink {}: {kind} from {} key {:?} {}: {}",
         sink.name,
-        from.join("+"),
+        refs_text(&sink.from),
         sink.key,
         sink.keyed,
         schema_text(&sink.schema)
     )
+}
+
+fn refs_text(refs: &[StreamRef]) -> String {
+    let text = |from: &StreamRef| format!("{}/{}", from.stage, feed_text(from.feed));
+    refs.iter().map(text).collect::<Vec<_>>().join("+")
 }
 
 fn feed_text(feed: Feed) -> String {

@@ -9,12 +9,13 @@ use super::JobPlan;
 use super::build::build;
 use super::connections;
 use super::demand::Demand;
-use super::names::{check_job, check_list, listed, unknown};
+use super::names::{check_job, check_list, exactly_one, listed, unknown};
 use super::pattern;
 use super::sinks::{self, ResolvedSink};
 use super::sources::{self, ResolvedSource};
 use super::steps::{self, ResolvedStep};
 use super::stream::Stream;
+use super::union::union;
 use crate::decode;
 use crate::problem::Problem;
 use crate::stateless::failed_schema;
@@ -131,40 +132,85 @@ fn split(from: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Steps in an order in which each comes after the one it reads; those in a circle, and what hangs on them, are left out.
+/// Steps in an order in which each comes after those it reads; those in a circle, and what hangs on them, are left out.
 fn order(spec: &StreamJobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
-    let position = |name: &str| spec.steps.iter().position(|step| step.name == name);
-    let is_source = |name: &str| spec.sources.iter().any(|source| source.name == name);
-    let before = |at: usize| {
-        let (node, _) = split(&spec.steps[at].from);
-        position(node).filter(|_| !is_source(node))
-    };
-    let mut depths = Vec::new();
-    for at in 0..spec.steps.len() {
-        let mut chain = vec![at];
-        while let Some(next) = chain.last().copied().and_then(before) {
-            if let Some(start) = chain.iter().position(|seen| *seen == next) {
-                // Told once, at the first step of the circle.
-                if start == 0 && chain.iter().all(|other| *other >= at) {
-                    problems.push(circle(&chain, spec));
-                }
-                chain.clear();
-                break;
-            }
-            chain.push(next);
+    let before: Vec<Vec<usize>> = spec
+        .steps
+        .iter()
+        .map(|step| steps_read(step, spec))
+        .collect();
+    let mut depths: Vec<Option<usize>> = vec![None; spec.steps.len()];
+    loop {
+        let open = (0..before.len()).filter(|at| depths[*at].is_none());
+        let next: Vec<(usize, usize)> = open
+            .filter_map(|at| {
+                let depth = |below: usize, read: &usize| Some(below.max(depths[*read]? + 1));
+                Some((at, before[at].iter().try_fold(0, depth)?))
+            })
+            .collect();
+        if next.is_empty() {
+            break;
         }
-        if !chain.is_empty() {
-            depths.push((chain.len(), at));
+        for (at, depth) in next {
+            depths[at] = Some(depth);
         }
     }
-    depths.sort();
-    depths.into_iter().map(|(_, at)| at).collect()
+    for at in (0..before.len()).filter(|at| depths[*at].is_none()) {
+        // Told once, at the first step of the circle.
+        if let Some(chain) =
+            way_back(at, &before).filter(|chain| chain.iter().all(|other| *other >= at))
+        {
+            problems.push(circle(&chain, spec));
+        }
+    }
+    let placed = depths
+        .iter()
+        .enumerate()
+        .filter_map(|(at, depth)| Some(((*depth)?, at)));
+    let mut placed: Vec<(usize, usize)> = placed.collect();
+    placed.sort();
+    placed.into_iter().map(|(_, at)| at).collect()
+}
+
+/// The steps that a step reads.
+fn steps_read(step: &Step, spec: &StreamJobSpec) -> Vec<usize> {
+    let is_source = |name: &str| spec.sources.iter().any(|source| source.name == name);
+    let position = |name: &str| spec.steps.iter().position(|step| step.name == name);
+    let nodes = step.inputs().map(|from| split(from).0);
+    nodes
+        .filter(|node| !is_source(node))
+        .filter_map(position)
+        .collect()
+}
+
+/// A shortest circle through a step, each behind the one that reads it.
+fn way_back(from: usize, before: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let mut ways: Vec<Vec<usize>> = vec![vec![from]];
+    let mut seen = vec![false; before.len()];
+    let mut next = 0;
+    while let Some(way) = ways.get(next).cloned() {
+        next += 1;
+        for read in way.last().map_or(&[][..], |last| &before[*last]) {
+            if *read == from {
+                return Some(way);
+            }
+            if !std::mem::replace(&mut seen[*read], true) {
+                ways.push(way.iter().copied().chain([*read]).collect());
+            }
+        }
+    }
+    None
 }
 
 /// Steps that read each other, or one that reads itself.
 fn circle(chain: &[usize], spec: &StreamJobSpec) -> Problem {
     let name = |at: &usize| spec.steps[*at].name.as_str();
-    let path = format!("spec.steps[{}].from", chain[0]);
+    let field = if spec.steps[chain[0]].union.is_some() {
+        "union"
+    } else {
+        "from"
+    };
+    let path = format!("spec.steps[{}].{field}", chain[0]);
     match chain {
         [one] => Problem::new(path, format!("step `{}` reads itself", name(one)))
             .hint("let it read a source or another step"),
@@ -211,7 +257,7 @@ impl<'a> Streams<'a> {
         problems: &mut Vec<Problem>,
     ) -> Option<ResolvedStep> {
         let path = format!("spec.steps[{at}]");
-        let input = self.find(&step.from, &format!("{path}.from"), problems)?;
+        let input = self.input(step, &path, problems)?;
         let resolved = match steps::resolve(step, &input, &path) {
             Ok(resolved) => resolved,
             Err(more) => {
@@ -235,6 +281,41 @@ impl<'a> Streams<'a> {
             Some(input.aside(Arc::new(failed_schema(&input.schema)))),
         );
         Some(resolved)
+    }
+
+    /// What the step at `path` reads.
+    fn input(&self, step: &Step, path: &str, problems: &mut Vec<Problem>) -> Option<Stream> {
+        let given = [
+            ("from", step.from.is_some()),
+            ("union", step.union.is_some()),
+        ];
+        if !exactly_one(path, &given, problems) {
+            return None;
+        }
+        if let Some(from) = &step.from {
+            return self.find(from, &format!("{path}.from"), problems);
+        }
+        let (path, names) = (format!("{path}.union"), step.union.as_ref()?);
+        let before = problems.len();
+        if names.len() < 2 {
+            problems.push(
+                Problem::new(&path, "a union is made of two streams or more")
+                    .hint("write `from` for one"),
+            );
+        }
+        let mut streams = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            if names[..at].contains(name) {
+                let message =
+                    format!("`{name}` is in the union already: its rows would come twice");
+                problems.push(Problem::new(path, message));
+            } else {
+                streams.extend(self.find(name, &path, problems));
+            }
+        }
+        let known = streams.len() == names.len() && problems.len() == before;
+        known.then(|| union(names, &streams, &path, problems))?
     }
 
     /// The stream that the field at `path` names.

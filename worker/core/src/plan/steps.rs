@@ -21,6 +21,8 @@ use crate::problem::{Problem, list};
 pub(super) struct ResolvedStep {
     pub filter: Option<Compiled>,
     pub kind: StepKind,
+    /// Where it reads several streams as one: the columns of these.
+    pub union: Option<SchemaRef>,
     /// What it emits.
     pub stream: Stream,
 }
@@ -89,6 +91,7 @@ pub(super) fn resolve(
         Some((kind, stream)) if problems.is_empty() => Ok(ResolvedStep {
             filter,
             kind,
+            union: step.union.is_some().then(|| input.schema.clone()),
             stream,
         }),
         _ => Err(problems),

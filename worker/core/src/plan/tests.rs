@@ -206,8 +206,12 @@ fn another_group_goes_through_an_exchange() {
     assert_eq!((plan.stages.len(), plan.exchanges.len()), (2, 1));
     let exchange = &plan.exchanges[0];
     assert_eq!(
-        (exchange.name.as_str(), exchange.from, exchange.to_stage),
-        ("spend", main(0, 1), 1)
+        (
+            exchange.name.as_str(),
+            exchange.from.as_slice(),
+            exchange.to_stage
+        ),
+        ("spend", &[main(0, 1)][..], 1)
     );
     assert_eq!(names(&exchange.schema), ["kind", "amount"]);
     assert_eq!(exchange.key, [0]);
@@ -302,7 +306,7 @@ fn a_second_window_goes_by_the_first_ones_groups() {
     assert!(second("[kind, user_id]").exchanges.is_empty());
     let by_kind = second("[kind]");
     assert_eq!(by_kind.exchanges.len(), 1);
-    assert_eq!(by_kind.exchanges[0].from.stage, 0);
+    assert_eq!(by_kind.exchanges[0].from[0].stage, 0);
     assert_eq!(second("[]").exchanges.len(), 1);
 }
 

@@ -37,7 +37,7 @@ impl Builder<'_> {
             project: Vec::new(),
             key: top.plan.partition.clone(),
         };
-        let arrival = self.exchange(&ports.main, of_task, &sent);
+        let arrival = self.exchange(&ports.main, vec![of_task], &sent);
         self.node(&ports, &arrival, kind(), schema, false)
     }
 }

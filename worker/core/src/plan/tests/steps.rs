@@ -204,7 +204,7 @@ fn a_top_of_groups_in_several_tasks_is_ranked_in_each_and_then_in_one() {
         (exchange.name.as_str(), exchange.key.len()),
         ("next.top", 0)
     );
-    assert_eq!(exchange.from, main(0, 2));
+    assert_eq!(exchange.from, [main(0, 2)]);
     for node in [&plan.stages[0].nodes[2], &plan.stages[1].nodes[0]] {
         let NodeKind::TopN(top) = &node.kind else {
             panic!("{:?}", node.kind)
@@ -305,5 +305,95 @@ fn messages_about_top() {
     ];
     for (step, expected) in &cases {
         refused(&[(step.as_str(), *expected)]);
+    }
+}
+
+/// A source beside the job's.
+const MORE: &str = "    - name: more\n      kafka: {connection: main, topic: more}\n      columns:\n        - {name: ts, type: Timestamp}\n        - {name: kind, type: String}\n        - {name: user_id, type: String}\n        - {name: at, type: Timestamp, nullable: true}\n      eventTime: {column: ts}\n  steps:\n";
+
+fn with_more(step: &str) -> Result<JobPlan, String> {
+    let steps = format!("    - {step}\n  sinks:\n    - {{name: next, from: next, stdout: {{}}}}\n");
+    try_plan(&text(&[("  steps:\n", MORE), ("  sinks:\n", &steps)]))
+        .map_err(|problems| lines(&problems))
+}
+
+#[test]
+fn a_union_has_the_columns_of_its_streams_and_one_exchange() {
+    let plan = with_more(
+        "{name: few, from: events, select: [user_id, kind, ts]}\n    - {name: same, from: more, select: [ts, user_id, kind]}\n    - {name: next, union: [few, same], groupBy: [user_id], window: {tumbling: {size: 1m}}, aggregate: [\"count(*) AS n\", \"max(kind) AS kind\"]}",
+    )
+    .unwrap();
+    assert_eq!(plan.exchanges.len(), 1);
+    let exchange = &plan.exchanges[0];
+    assert_eq!(names(&exchange.schema), ["user_id", "kind"]);
+    assert!(
+        exchange.schema.field(1).is_nullable(),
+        "it is in one of the streams"
+    );
+    assert_eq!(
+        exchange
+            .from
+            .iter()
+            .map(|from| from.stage)
+            .collect::<Vec<_>>(),
+        [0, 1]
+    );
+    let told = explain(&plan, None);
+    assert!(
+        told.contains("  2 streams as one, by user_id, through"),
+        "{told}"
+    );
+    let rows = with_more("{name: few, from: events, select: [user_id, kind, ts]}\n    - {name: same, from: more, select: [ts, user_id, kind]}\n    - {name: next, union: [same, few]}").unwrap();
+    assert!(rows.exchanges.is_empty());
+    assert_eq!(names(&rows.sinks[0].schema), ["ts", "user_id", "kind"]);
+    assert_eq!(
+        rows.sinks[0]
+            .from
+            .iter()
+            .map(|from| from.stage)
+            .collect::<Vec<_>>(),
+        [1, 0]
+    );
+}
+
+#[test]
+fn messages_about_unions() {
+    let cases = [
+        (
+            "{name: next}",
+            "spec.steps[2]: exactly one of `from`, `union` must be given",
+        ),
+        (
+            "{name: next, from: events, union: [events, more]}",
+            "spec.steps[2]: exactly one of `from`, `union` must be given, not `from` and `union`",
+        ),
+        (
+            "{name: next, union: [events, event]}",
+            "spec.steps[2].union[1]: there is no source or step `event` (did you mean `events`?)",
+        ),
+        (
+            "{name: next, union: [events, events]}",
+            "spec.steps[2].union[1]: `events` is in the union already: its rows would come twice",
+        ),
+        (
+            "{name: one, from: events, select: [ts, user_id, kind, \"ts AS at\"]}\n    - {name: two, from: events, select: [ts, \"1 AS kind\", \"ts AS when\"]}\n    - {name: next, union: [one, more, two]}",
+            "spec.steps[4].union[2]: these streams have other columns: `two` has no `user_id`; `kind` is String in `one` and Int64 in `two`; `two` has no `at`; `one` has no `when` \
+             (bring them to the same names and types before, each in a step with `select`)",
+        ),
+        (
+            "{name: one, from: events, select: [user_id, kind, \"ts AS at\"]}\n    - {name: two, from: more, select: [user_id, kind, \"ts AS at2\", ts]}\n    - {name: three, from: two, select: [user_id, kind, ts, \"at2 AS at\"]}\n    - {name: four, from: one, select: [user_id, kind, at, \"at + INTERVAL '1 hour' AS ts\"]}\n    - {name: five, from: three, select: [user_id, kind, ts, \"at + INTERVAL '1 hour' AS at\"]}\n    - {name: next, union: [four, five]}",
+            "spec.steps[7].union: these streams have their event times in different columns (give them one name before, in steps with `select`)",
+        ),
+        (
+            "{name: one, union: [next, events]}\n    - {name: next, from: one}",
+            "spec.steps[2].union: steps read each other in a circle: one from next from one (let one of them read a source, or a step outside of the circle)",
+        ),
+    ];
+    for (step, expected) in cases {
+        assert_eq!(
+            with_more(step).err().unwrap_or_default(),
+            expected,
+            "{step}"
+        );
     }
 }
