@@ -13,12 +13,13 @@ use crate::{Duration, Match};
 /// With `window` it groups rows by `groupBy` and event time, and emits a row for each group and window.
 /// With `running` it groups rows by `groupBy` alone, and emits a group's row whenever it changes.
 /// With `match` it finds patterns of events, and emits a row for each match.
-/// With `deduplicate` it lets through the first of equal rows.
+/// With `deduplicate` it lets through the first of equal rows. With `join` it joins two streams.
 /// Side streams: `<name>.failed` (rows on which an expression fails), and with any of these `<name>.late`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = exactly_one_of(&["from", "union"]),
-    validation = at_most_one_of(&["window", "running", "match", "deduplicate"])
+    validation = at_most_one_of(&["window", "running", "match", "deduplicate", "join"]),
+    validation = at_most_one_of(&["union", "join"])
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
@@ -34,6 +35,9 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2))]
     pub union: Option<Vec<String>>,
+    /// Joins the rows of `from` with those of another stream. `where` and `select` see the joined rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// A SQL condition: rows on which it is not true are left out.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -71,8 +75,9 @@ pub struct Step {
 impl Step {
     /// Names of the streams it reads.
     pub fn inputs(&self) -> impl Iterator<Item = &str> {
+        let with = self.join.iter().map(|join| &join.with);
         let all = self.from.iter().chain(self.union.iter().flatten());
-        all.map(String::as_str)
+        all.chain(with).map(String::as_str)
     }
 }
 
@@ -155,6 +160,49 @@ pub struct SessionWindow {
 pub struct Running {
     /// How long, in event time, a group lives without a new row.
     pub ttl: Duration,
+}
+
+/// Joins rows of `from` (left) with rows of `with` (right) that are equal in `on` and near in event time: a left row at `t`
+/// with right rows from `t - before` to `t + after`, both included. Columns of the right side are named `<with>.<column>`.
+/// A pair goes out when its second row is read; its event time is the later one of both. A row without a match goes out, where
+/// `type` keeps its side, when the watermark has passed all that it could match; its event time is the end of that reach.
+/// The watermark is the least of all partitions of both streams; rows behind it go to `<step>.late`, which has the columns
+/// of both sides. A null in `on` equals nothing. Rows are re-keyed by `on`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Join {
+    /// The other stream: the name of a source or step.
+    pub with: String,
+    /// Columns that are equal, such as `user_id = orders.user_id`.
+    #[schemars(length(min = 1))]
+    pub on: Vec<String>,
+    /// How far apart in event time rows may be.
+    pub within: Within,
+    /// Which rows go out without a match: none (`Inner`), those of `from` (`Left`), of `with` (`Right`), or both (`Full`).
+    #[serde(default, rename = "type")]
+    pub kind: JoinType,
+}
+
+/// How far from a row of `from` rows of `with` may be in event time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Within {
+    /// How much earlier.
+    #[serde(default)]
+    pub before: Duration,
+    /// How much later.
+    #[serde(default)]
+    pub after: Duration,
+}
+
+/// Which rows go out without a match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum JoinType {
+    #[default]
+    Inner,
+    Left,
+    Right,
+    Full,
 }
 
 /// Of each window's groups that `having` keeps, only the first `n` go out, in their order: of all groups of the window,

@@ -4,6 +4,7 @@ mod deduplicate;
 mod engine;
 mod examples;
 mod exchange;
+mod join;
 mod log;
 mod partitioner;
 mod pattern;

@@ -4,7 +4,7 @@
 //! time, plain collections of JSON values, every window keeps its rows and computes its aggregates from them from
 //! scratch. Where engine and oracle differ, one of them (or the documentation) is wrong.
 //!
-//! Steps that are no windows have rooms of their own: `pattern`, `deduplicate`, `running`, `top`. The last three start from
+//! Steps that are no windows have rooms of their own: `pattern`, `deduplicate`, `running`, `top`, `join`. The last four start from
 //! what a task reads (`reads`) or what windows emit.
 //!
 //! A job here is one source, an optional condition, and at most one window step. Without a step the rows that pass the
@@ -17,6 +17,7 @@
 mod aggregate;
 mod decode;
 pub mod deduplicate;
+pub mod join;
 pub mod pattern;
 pub mod reads;
 pub mod running;

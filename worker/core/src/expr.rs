@@ -34,16 +34,17 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
+use datafusion_common::ScalarValue;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::expressions::{Column, Literal};
 use datafusion_physical_expr::utils::collect_columns;
 
 pub use aggregate::{Aggregates, Aggregation, aggregates};
 pub use evaluate::{Evaluated, evaluate_each};
 pub use items::{Item, condition, group_items, scalar, select_items};
 pub use looks::{Define, Measures, Names, define, measures};
-pub use order::{Order, order};
+pub use order::{Order, equality, order};
 pub use types::{TIMESTAMP, type_name};
 
 /// A scalar expression, ready to be evaluated over batches of the schema it was planned for.
@@ -65,6 +66,16 @@ impl Compiled {
             data_type: field.data_type().clone(),
             nullable: field.is_nullable(),
             sql: field.name().clone(),
+        }
+    }
+
+    /// The same value for every row.
+    pub fn constant(value: ScalarValue) -> Self {
+        Compiled {
+            data_type: value.data_type(),
+            nullable: value.is_null(),
+            sql: value.to_string(),
+            physical: Arc::new(Literal::new(value)),
         }
     }
 

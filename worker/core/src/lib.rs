@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod expr;
 pub mod generate;
 pub mod idle;
+pub mod join;
 pub mod key;
 pub mod manifest;
 pub mod output;

@@ -15,6 +15,7 @@ mod deduplicate;
 mod demand;
 mod explain;
 mod hash;
+mod join;
 mod kafka_properties;
 mod names;
 mod pattern;
@@ -194,6 +195,7 @@ pub enum NodeKind {
     Match(Box<MatchPlan>),
     Deduplicate(DedupPlan),
     TopN(TopNPlan),
+    Join(JoinPlan),
 }
 
 /// Filters, then projects. `None` lets everything through.
@@ -243,6 +245,23 @@ pub struct TopNPlan {
     /// Group columns; none: a window is ranked as a whole.
     pub partition: Vec<usize>,
     pub n: usize,
+}
+
+/// Joins rows of two streams that are equal in some columns and near in event time.
+#[derive(Clone, Debug)]
+pub struct JoinPlan {
+    /// Of the rows it reads: whether a row is of the right side, the columns of `on`, the left side's columns, the right
+    /// one's. What it emits has these two sides' columns.
+    pub input: SchemaRef,
+    /// How many columns `on` has, and the left side.
+    pub on: usize,
+    pub left: usize,
+    /// How much earlier and later than a left row a right one may be.
+    pub before: Millis,
+    pub after: Millis,
+    /// Whether rows of a side go out without a match.
+    pub keep_left: bool,
+    pub keep_right: bool,
 }
 
 /// All in milliseconds.

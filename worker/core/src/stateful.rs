@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 use crate::chunk::{Chunk, Millis};
 use crate::dedup::Dedup;
 use crate::exchange::ExchangeError;
+use crate::join::Join;
 use crate::key::KeyError;
 use crate::pattern::{MatchOutput, MatchSize, MatchStep, PatternError, Reads};
 use crate::plan::{NodeKind, NodePlan};
@@ -93,6 +94,10 @@ pub fn stateful(node: &NodePlan) -> Result<Option<Box<dyn Stateful>>, StepError>
             Some(Box::new(step))
         }
         NodeKind::Deduplicate(plan) => Some(Box::new(Dedup::new(plan.clone(), late, failed)?)),
+        NodeKind::Join(plan) => {
+            let schema = node.schema.clone();
+            Some(Box::new(Join::new(plan.clone(), schema, late)?))
+        }
         NodeKind::TopN(plan) => Some(Box::new(TopN::new(plan.clone(), node.schema.clone())?)),
     })
 }

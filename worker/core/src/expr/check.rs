@@ -169,6 +169,24 @@ impl Checker<'_> {
             .map(|part| part.value.as_str())
             .collect::<Vec<_>>()
             .join(".");
+        let prefix = format!("{}.", parts[0].value);
+        let joined = self
+            .scope
+            .columns
+            .iter()
+            .filter(|name| name.starts_with(&prefix));
+        let joined: Vec<&str> = joined.copied().collect();
+        if !joined.is_empty() {
+            let problem = self
+                .text
+                .problem_at(parts[0].span, format!("there is no column `{whole}`"));
+            return self
+                .problems
+                .push(match did_you_mean(&whole, joined.iter().copied()) {
+                    Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                    None => problem.hint(format!("columns of that side: {}", listed(&joined))),
+                });
+        }
         let problem = self.text.problem_at(
             parts[0].span,
             format!("`{whole}`: columns are named without a prefix"),

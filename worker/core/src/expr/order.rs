@@ -1,7 +1,7 @@
-//! `ORDER BY` lists: columns that rows are ranked by.
+//! Texts that name columns and nothing else: `ORDER BY` lists that rows are ranked by, equalities that they are joined by.
 
 use arrow::datatypes::{DataType, Schema};
-use datafusion_sql::sqlparser::ast::Expr;
+use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr};
 
 use super::check::{Scope, check};
 use super::parse::{self, Text};
@@ -56,4 +56,22 @@ pub fn order(sql: &str, schema: &Schema, path: &str) -> Result<Vec<Order>, Vec<P
         true => Ok(orders),
         false => Err(problems),
     }
+}
+
+/// Reads `a = b`, where both are names of columns, with or without a prefix.
+pub fn equality(sql: &str, path: &str) -> Result<(String, String), Problem> {
+    let text = Text { sql, path };
+    let expr = parse::expression(text)?;
+    let names = match &expr {
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::Eq,
+            right,
+        } => parse::column_name(left).zip(parse::column_name(right)),
+        _ => None,
+    };
+    names.ok_or_else(|| {
+        text.problem(format!("`{expr}` is not an equality of two columns"))
+            .hint("write for example `user_id = orders.user_id`; compute what is no column in a step before")
+    })
 }

@@ -137,6 +137,20 @@ pub(super) fn order_list(text: Text<'_>) -> Result<Vec<OrderByExpr>, Problem> {
     Ok(list)
 }
 
+/// The name that an expression is, with its prefix if it has one.
+pub(super) fn column_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(ident) => Some(ident.value.clone()),
+        Expr::CompoundIdentifier(parts) => {
+            let parts: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
+            Some(parts.join("."))
+        }
+        _ => None,
+    }
+}
+
+/// Behind a join columns have names with a prefix: `orders.id` is one.
+///
 /// SQL has words that are functions without parentheses (`user`, `current_date`). Where a column has such a name, the
 /// column is meant.
 pub(super) fn prefer_columns(expr: &mut Expr, is_column: impl Fn(&str) -> bool) {
@@ -148,6 +162,15 @@ pub(super) fn prefer_columns(expr: &mut Expr, is_column: impl Fn(&str) -> bool) 
             && is_column(&ident.value)
         {
             *expr = Expr::Identifier(ident.clone());
+        }
+        if let Expr::CompoundIdentifier(parts) = expr
+            && let Some(first) = parts.first().cloned()
+            && let Some(name) = column_name(expr)
+            && is_column(&name)
+        {
+            let mut ident = Ident::with_quote('"', name);
+            ident.span = first.span;
+            *expr = Expr::Identifier(ident);
         }
         ControlFlow::<()>::Continue(())
     });

@@ -63,7 +63,7 @@ fn an_object_from_a_cluster() {
     job["spec"]["steps"][0]["form"] = "clicks".into();
     assert_eq!(
         check(&job)[0].to_string(),
-        "spec.steps[0].form: unknown field `form` (known fields: `aggregate`, `deduplicate`, `from`, `groupBy`, `having`, `match`, `name`, `running`, `select`, `topN`, `where` and `window`)"
+        "spec.steps[0].form: unknown field `form` (known fields: `aggregate`, `deduplicate`, `from`, `groupBy`, `having`, `join`, `match`, `name`, `running`, `select`, `topN`, `union`, `where` and `window`)"
     );
 }
 
@@ -87,6 +87,7 @@ fn samples() {
         include_str!("../../../../manifests/samples/deduplicate.yaml"),
         include_str!("../../../../manifests/samples/running-totals.yaml"),
         include_str!("../../../../manifests/samples/top-pages.yaml"),
+        include_str!("../../../../manifests/samples/clicks-and-orders.yaml"),
         include_str!("../../../../manifests/samples/cluster-revenue.yaml"),
     ] {
         assert_eq!(shown(text), "fine");

@@ -14,6 +14,7 @@
 //!
 //! A stream may so have several origins: a step's failures on both sides. What reads such a stream exists once for each.
 
+mod join;
 mod top;
 mod union;
 
@@ -81,6 +82,18 @@ struct Built {
     /// Where its rows come from; all have `schema`.
     refs: Vec<StreamRef>,
     schema: SchemaRef,
+    /// Of joined rows: those that came too late to be joined, and their columns.
+    late: Option<(Vec<StreamRef>, SchemaRef)>,
+}
+
+impl Built {
+    fn of(refs: Vec<StreamRef>, schema: SchemaRef) -> Self {
+        Built {
+            refs,
+            schema,
+            late: None,
+        }
+    }
 }
 
 struct Builder<'a> {
@@ -204,17 +217,11 @@ impl Builder<'_> {
         let at = |feed| vec![StreamRef { stage, feed }];
         self.built.insert(
             plan.name.clone(),
-            Built {
-                refs: at(Feed::Input),
-                schema: schema.clone(),
-            },
+            Built::of(at(Feed::Input), schema.clone()),
         );
         self.built.insert(
             malformed,
-            Built {
-                refs: at(Feed::Malformed),
-                schema: decode::malformed_schema(),
-            },
+            Built::of(at(Feed::Malformed), decode::malformed_schema()),
         );
         SourcePlan {
             columns,
@@ -317,10 +324,7 @@ impl Builder<'_> {
         self.finish(
             ports,
             &input,
-            Built {
-                refs: main.clone(),
-                schema,
-            },
+            Built::of(main.clone(), schema),
             Sides {
                 failed: port_of(&main, Port::Failed),
                 ..Sides::default()
@@ -383,7 +387,7 @@ impl Builder<'_> {
             nodes.push(node);
             main.push(self.top(step, &ports, node, &schema));
         }
-        let built = Built { refs: main, schema };
+        let built = Built::of(main, schema);
         failed.extend(port_of(&nodes, Port::Failed));
         let sides = Sides {
             late: port_of(&nodes, Port::Late),
@@ -458,10 +462,7 @@ impl Builder<'_> {
             true => input.schema.clone(),
             false => schema,
         };
-        let built = Built {
-            refs: vec![main],
-            schema,
-        };
+        let built = Built::of(vec![main], schema);
         self.finish(ports, &input, built, sides);
         Ok(())
     }
@@ -568,14 +569,18 @@ impl Builder<'_> {
     /// Makes a step's streams known.
     fn finish(&mut self, ports: Ports, input: &Built, main: Built, sides: Sides) {
         let failed_schema = Arc::new(failed_schema(&input.schema));
+        let (late, late_schema) = match &input.late {
+            Some((late, schema)) => (late.clone(), schema),
+            None => (sides.late, &input.schema),
+        };
         for (name, refs, schema) in [
-            (ports.late, sides.late, &input.schema),
+            (ports.late, late, late_schema),
             (ports.failed, sides.failed, &failed_schema),
             (ports.timed_out, sides.timed_out, &main.schema),
             (ports.overflow, sides.overflow, &input.schema),
         ] {
             let schema = schema.clone();
-            self.built.insert(name, Built { refs, schema });
+            self.built.insert(name, Built::of(refs, schema));
         }
         self.built.insert(ports.main, main);
     }

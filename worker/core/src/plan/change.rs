@@ -152,6 +152,7 @@ fn steps(plan: &JobPlan) -> BTreeMap<&str, StepState<'_>> {
                 NodeKind::Window(_)
                 | NodeKind::Match(_)
                 | NodeKind::Deduplicate(_)
+                | NodeKind::Join(_)
                 | NodeKind::TopN(_) => state.accumulators.push((input(stage), node.state_hash)),
             }
         }

@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use streamjob_crds::Step;
+
+use super::join::JoinStep;
 use super::planner::Resolved;
 use super::steps::{ResolvedStep, StepKind};
 use super::stream::names_of;
@@ -14,6 +17,8 @@ use crate::expr::{Compiled, Item};
 pub(super) struct Demand {
     /// Columns by stream. A stream that nobody reads is not in it.
     columns: BTreeMap<String, BTreeSet<String>>,
+    /// Columns of joined rows, by the step that joins them.
+    joined: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Demand {
@@ -41,6 +46,10 @@ impl Demand {
                     .filter(|column| *column != "reason")
                     .cloned(),
             );
+            if let Some(join) = &planned.join {
+                demand.add_sides(step, join, needed);
+                continue;
+            }
             if let Some(union) = planned.union.as_ref().filter(|_| needed.is_empty()) {
                 // They must have a column in common.
                 needed.extend(names_of(union).into_iter().take(1));
@@ -50,6 +59,31 @@ impl Demand {
             }
         }
         demand
+    }
+
+    /// Columns needed of joined rows: of each side, those that it has, and those that rows are equal in.
+    fn add_sides(&mut self, step: &Step, join: &JoinStep, needed: BTreeSet<String>) {
+        let of_right = |name: &String| name.strip_prefix(&join.prefix).map(str::to_string);
+        let mut left: BTreeSet<String> = needed
+            .iter()
+            .filter(|name| of_right(name).is_none())
+            .cloned()
+            .collect();
+        let mut right: BTreeSet<String> = needed.iter().filter_map(of_right).collect();
+        left.extend(join.on.iter().map(|(ours, _)| ours.clone()));
+        right.extend(join.on.iter().map(|(_, theirs)| theirs.clone()));
+        let mut sides = step.inputs();
+        for columns in [left, right] {
+            if let Some(side) = sides.next() {
+                self.add(side, columns);
+            }
+        }
+        self.joined.insert(step.name.clone(), needed);
+    }
+
+    pub fn joined(&self, step: &str) -> &BTreeSet<String> {
+        const NONE: &BTreeSet<String> = &BTreeSet::new();
+        self.joined.get(step).unwrap_or(NONE)
     }
 
     pub fn is_read(&self, stream: &str) -> bool {

@@ -6,8 +6,9 @@ use arrow::datatypes::Schema;
 use streamjob_crds::{AfterMatch, Duration, Guarantee};
 
 use super::{
-    DedupPlan, ExchangePlan, JobPlan, JournalPlan, MatchPlan, NodeKind, NodePlan, SinkKind,
-    SinkPlan, SourceKind, SourcePlan, StageInput, StagePlan, TopNPlan, WindowKind, WindowPlan,
+    DedupPlan, ExchangePlan, JobPlan, JoinPlan, JournalPlan, MatchPlan, NodeKind, NodePlan,
+    SinkKind, SinkPlan, SourceKind, SourcePlan, StageInput, StagePlan, TopNPlan, WindowKind,
+    WindowPlan,
 };
 use crate::chunk::Millis;
 use crate::expr::{Compiled, type_name};
@@ -298,6 +299,7 @@ fn node_text(text: &mut String, node: &NodePlan) {
         NodeKind::Match(pattern) => match_text(text, node, pattern),
         NodeKind::Deduplicate(plan) => dedup_text(text, plan),
         NodeKind::TopN(plan) => top_text(text, node, plan),
+        NodeKind::Join(plan) => join_text(text, plan),
     }
     for (side, read) in [
         ("late", node.late_read),
@@ -441,6 +443,20 @@ fn dedup_text(text: &mut String, plan: &DedupPlan) {
     let state =
         format!("state: keys and times of the rows that went through, for {kept} of event time");
     put(text, 2, state);
+}
+
+fn join_text(text: &mut String, plan: &JoinPlan) {
+    let kind = match (plan.keep_left, plan.keep_right) {
+        (false, false) => "inner",
+        (true, false) => "left",
+        (false, true) => "right",
+        (true, true) => "full",
+    };
+    let (before, after) = (millis(plan.before), millis(plan.after));
+    let join = format!("{kind} join, the other side from {before} before to {after} after");
+    put(text, 2, join);
+    let state = "state: rows of both sides until the watermark is past what they can match";
+    put(text, 2, state.to_string());
 }
 
 fn top_text(text: &mut String, node: &NodePlan, plan: &TopNPlan) {

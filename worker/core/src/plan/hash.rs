@@ -9,8 +9,8 @@ use arrow::datatypes::Schema;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
-    AggregateCall, DedupPlan, Feed, JobPlan, Look, MatchPlan, NodeKind, NodePlan, Pick, SinkKind,
-    SinkPlan, SourceKind, SourcePlan, StageInput, StreamRef, Tried, Variable, WindowPlan,
+    AggregateCall, DedupPlan, Feed, JobPlan, JoinPlan, Look, MatchPlan, NodeKind, NodePlan, Pick,
+    SinkKind, SinkPlan, SourceKind, SourcePlan, StageInput, StreamRef, Tried, Variable, WindowPlan,
 };
 use crate::expr::Compiled;
 
@@ -60,6 +60,7 @@ pub(super) fn state_hash(name: &str, kind: &NodeKind, schema: &Schema) -> u64 {
         NodeKind::Match(pattern) => format!("{name}: {}", match_text(pattern)),
         NodeKind::Deduplicate(plan) => format!("{name}: {}", dedup_text(plan)),
         NodeKind::TopN(plan) => format!("{name}: {plan:?} of {}", schema_text(schema)),
+        NodeKind::Join(plan) => format!("{name}: {}", join_text(plan)),
     };
     xxh3_64(text.as_bytes())
 }
@@ -114,6 +115,7 @@ fn node_text(node: &NodePlan) -> String {
         NodeKind::Match(pattern) => match_text(pattern),
         NodeKind::Deduplicate(plan) => dedup_text(plan),
         NodeKind::TopN(plan) => format!("{plan:?}"),
+        NodeKind::Join(plan) => join_text(plan),
     };
     let NodePlan {
         name,
@@ -221,6 +223,22 @@ fn looks_text(looks: &[Look]) -> String {
         format!("{variable:?} {pick}")
     });
     looks.collect::<Vec<_>>().join(", ")
+}
+
+fn join_text(plan: &JoinPlan) -> String {
+    let JoinPlan {
+        input,
+        on,
+        left,
+        before,
+        after,
+        keep_left,
+        keep_right,
+    } = plan;
+    format!(
+        "join of {} by {on}, {left} of the left, {before} before {after} after, keeps {keep_left} {keep_right}",
+        schema_text(input)
+    )
 }
 
 fn dedup_text(plan: &DedupPlan) -> String {

@@ -9,6 +9,7 @@ use super::JobPlan;
 use super::build::build;
 use super::connections;
 use super::demand::Demand;
+use super::join::{self, JoinStep};
 use super::names::{check_job, check_list, exactly_one, listed, unknown};
 use super::pattern;
 use super::sinks::{self, ResolvedSink};
@@ -18,7 +19,7 @@ use super::stream::Stream;
 use super::union::union;
 use crate::decode;
 use crate::problem::Problem;
-use crate::stateless::failed_schema;
+use crate::stateless::{failed_schema, nullable};
 
 /// Slots that a job may have: each is a transactional producer.
 const MOST_SLOTS: u32 = 1024;
@@ -258,8 +259,18 @@ impl<'a> Streams<'a> {
     ) -> Option<ResolvedStep> {
         let path = format!("spec.steps[{at}]");
         let input = self.input(step, &path, problems)?;
+        let (input, joined) = match &step.join {
+            None => (input, None),
+            Some(_) => {
+                let (join, stream) = self.join(step, &input, &path, problems)?;
+                (stream, Some(join))
+            }
+        };
         let resolved = match steps::resolve(step, &input, &path) {
-            Ok(resolved) => resolved,
+            Ok(resolved) => ResolvedStep {
+                join: joined,
+                ..resolved
+            },
             Err(more) => {
                 problems.extend(more);
                 return None;
@@ -274,13 +285,37 @@ impl<'a> Streams<'a> {
         );
         self.known
             .insert(name(".overflow"), Some(input.aside(input.schema.clone())));
-        self.known
-            .insert(name(".late"), Some(input.aside(input.schema.clone())));
+        // Late rows of a join are of one side.
+        let late = match resolved.join {
+            Some(_) => Arc::new(nullable(&input.schema)),
+            None => input.schema.clone(),
+        };
+        self.known.insert(name(".late"), Some(input.aside(late)));
         self.known.insert(
             name(".failed"),
             Some(input.aside(Arc::new(failed_schema(&input.schema)))),
         );
         Some(resolved)
+    }
+
+    /// What the step at `path` joins with its input, and the joined rows.
+    fn join(
+        &self,
+        step: &Step,
+        left: &Stream,
+        path: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(JoinStep, Stream)> {
+        let (join, path) = (step.join.as_ref()?, format!("{path}.join"));
+        if step.union.is_some() {
+            problems.push(
+                Problem::new(path, "`union` and `join` cannot be in one step")
+                    .hint("unite streams in a step before"),
+            );
+            return None;
+        }
+        let right = self.find(&join.with, &format!("{path}.with"), problems)?;
+        join::resolve(join, left, &right, &path, problems)
     }
 
     /// What the step at `path` reads.
@@ -327,6 +362,7 @@ impl<'a> Streams<'a> {
             // Aggregates without a window are told of elsewhere.
             Some(step)
                 if step.window.is_some()
+                    || step.join.is_some()
                     || step.running.is_some()
                     || step.aggregate.is_some()
                     || step.deduplicate.is_some() =>

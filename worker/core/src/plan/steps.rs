@@ -7,6 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use streamjob_crds::{Match, Step};
 
 use super::deduplicate::{DedupStep, deduplicate};
+use super::join::JoinStep;
 use super::names::{at_most_one, column_problem};
 use super::pattern::MatchStep;
 use super::stream::{Identity, Lineage, Stream, follow};
@@ -23,6 +24,8 @@ pub(super) struct ResolvedStep {
     pub kind: StepKind,
     /// Where it reads several streams as one: the columns of these.
     pub union: Option<SchemaRef>,
+    /// Where it reads joined rows: what these are made of.
+    pub join: Option<JoinStep>,
     /// What it emits.
     pub stream: Stream,
 }
@@ -71,6 +74,7 @@ pub(super) fn resolve(
         ("running", step.running.is_some()),
         ("match", step.pattern.is_some()),
         ("deduplicate", step.deduplicate.is_some()),
+        ("join", step.join.is_some()),
     ];
     if !at_most_one(path, &kinds, &mut problems) {
         return Err(problems);
@@ -92,6 +96,7 @@ pub(super) fn resolve(
             filter,
             kind,
             union: step.union.is_some().then(|| input.schema.clone()),
+            join: None,
             stream,
         }),
         _ => Err(problems),

@@ -1,4 +1,4 @@
-//! What a step reads: one stream, or several as one.
+//! What a step reads: one stream, several as one, or the joined rows of two.
 
 use std::sync::Arc;
 
@@ -18,6 +18,11 @@ impl Builder<'_> {
     ) -> Result<Built> {
         let parts = step.inputs().map(|from| self.get(from).cloned());
         let mut parts = parts.collect::<Result<Vec<_>>>()?;
+        if let Some(join) = &planned.join {
+            let with = parts.remove(1);
+            let wanted = self.demand.joined(&step.name);
+            return self.join(join, [parts.remove(0), with], wanted, ports);
+        }
         let Some(union) = &planned.union else {
             return Ok(parts.remove(0));
         };
@@ -34,6 +39,6 @@ impl Builder<'_> {
                 refs.push(self.input_columns(ports, *from, &part.schema, &schema)?);
             }
         }
-        Ok(Built { refs, schema })
+        Ok(Built::of(refs, schema))
     }
 }

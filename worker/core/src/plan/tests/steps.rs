@@ -115,7 +115,7 @@ fn messages_about_deduplicate() {
         ),
         (
             "{name: next, from: events, deduplicate: {by: [kind], within: 1h}, window: {tumbling: {size: 1m}}}",
-            "spec.steps[2]: at most one of `window`, `running`, `match`, `deduplicate` may be given, not `window` and `deduplicate` (make two steps, one after the other)",
+            "spec.steps[2]: at most one of `window`, `running`, `match`, `deduplicate`, `join` may be given, not `window` and `deduplicate` (make two steps, one after the other)",
         ),
         (
             "{name: next, from: valid.failed, deduplicate: {by: [kind], within: 1h}}",
@@ -393,6 +393,122 @@ fn messages_about_unions() {
         assert_eq!(
             with_more(step).err().unwrap_or_default(),
             expected,
+            "{step}"
+        );
+    }
+}
+
+#[test]
+fn a_join_reads_both_sides_through_one_exchange() {
+    let join = "join: {with: more, on: [\"more.user_id = user_id\"], within: {before: 5m, after: 1m}, type: Left}";
+    let plan = with_more(&format!("{{name: next, from: events, {join}, where: \"amount > 1\", select: [user_id, \"more.kind\", \"more.at AS at\"]}}")).unwrap();
+    assert_eq!(plan.exchanges.len(), 1);
+    let exchange = &plan.exchanges[0];
+    let input = [
+        "#right",
+        "#on0",
+        "user_id",
+        "amount",
+        "more.kind",
+        "more.user_id",
+        "more.at",
+    ];
+    assert_eq!(names(&exchange.schema), input);
+    assert_eq!(exchange.key, [1]);
+    assert_eq!(
+        exchange
+            .from
+            .iter()
+            .map(|from| from.stage)
+            .collect::<Vec<_>>(),
+        [0, 1]
+    );
+    let NodeKind::Join(plan_of_join) = &plan.stages[2].nodes[0].kind else {
+        panic!("no join")
+    };
+    assert_eq!((plan_of_join.before, plan_of_join.after), (300_000, 60_000));
+    assert!(plan_of_join.keep_left && !plan_of_join.keep_right);
+    let next = &plan.sinks[0];
+    assert_eq!(names(&next.schema), ["user_id", "more.kind", "at"]);
+    let nullable: Vec<bool> = next
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.is_nullable())
+        .collect();
+    assert_eq!(nullable, [false, true, true]);
+    let told = explain(&plan, None);
+    assert!(
+        told.contains("    left join, the other side from 5m before to 1m after\n"),
+        "{told}"
+    );
+
+    let behind = |group: &str| {
+        let window = "window: {tumbling: {size: 1m}}, aggregate: [\"count(*) AS n\"]";
+        let steps = format!(
+            "{{name: pairs, from: events, {join}}}\n    - {{name: next, from: pairs, groupBy: [{group}], {window}}}"
+        );
+        with_more(&steps).unwrap().exchanges.len()
+    };
+    assert_eq!(behind("user_id"), 1, "joined rows are partitioned by it");
+    assert_eq!(
+        behind("\"more.user_id AS other\""),
+        2,
+        "it is null where nothing matched"
+    );
+}
+
+#[test]
+fn messages_about_joins() {
+    let join = |on: &str| {
+        format!(
+            "{{name: next, from: events, join: {{with: more, on: {on}, within: {{before: 5m}}}}}}"
+        )
+    };
+    let cases = [
+        (
+            join("[]"),
+            "spec.steps[2].join.on: nothing says which rows belong together (write for example `on: [\"id = more.id\"]`)",
+        ),
+        (
+            join("[\"user_id = user_id\"]"),
+            "spec.steps[2].join.on[0]: one side must be a column of `more`, the other not (write for example `user_id = more.user_id`)",
+        ),
+        (
+            join("[\"user_id > more.user_id\"]"),
+            "spec.steps[2].join.on[0]: `user_id > more.user_id` is not an equality of two columns (write for example `user_id = orders.user_id`; compute what is no column in a step before)",
+        ),
+        (
+            join("[\"usr_id = more.user\"]"),
+            "spec.steps[2].join.on[0]: there is no column `usr_id` (did you mean `user_id`?)\n\
+             spec.steps[2].join.on[0]: there is no column `more.user` (there are: `more.ts`, `more.kind`, `more.user_id`, `more.at`)",
+        ),
+        (
+            join("[\"amount = more.user_id\"]"),
+            "spec.steps[2].join.on[0]: `amount` is Double and `more.user_id` is String (cast one of them in a step before)",
+        ),
+        (
+            join("[\"user_id = more.user_id\"]").replace("with: more", "with: moar"),
+            "spec.steps[2].join.with: there is no source or step `moar` (did you mean `more`?)",
+        ),
+        (
+            join("[\"user_id = more.user_id\"]").replace("}}}", "}}, where: \"more.knd = 'x'\"}"),
+            "spec.steps[2].where: there is no column `more.knd` (did you mean `more.kind`?)",
+        ),
+        (
+            join("[\"user_id = more.user_id\"]").replace("}}}", "}}, groupBy: [user_id], window: {tumbling: {size: 1m}}, aggregate: [\"count(*) AS n\"]}"),
+            "spec.steps[2]: at most one of `window`, `running`, `match`, `deduplicate`, `join` may be given, not `window` and `join` (make two steps, one after the other)",
+        ),
+        (
+            join("[\"user_id = more.user_id\"]").replace("with: more", "with: valid.failed"),
+            "spec.steps[2].join.with: `join` cannot read a side stream, whose rows are out of event time (sinks and steps without `join` can)\n\
+             spec.steps[2].join.on[0]: one side must be a column of `valid.failed`, the other not (write for example `user_id = valid.failed.user_id`)",
+        ),
+    ];
+    for (step, expected) in &cases {
+        assert_eq!(
+            with_more(step).err().unwrap_or_default(),
+            *expected,
             "{step}"
         );
     }
