@@ -29,8 +29,8 @@ bins:
 	@$(CARGO) $(BUILD) --quiet --bins
 
 .PHONY: demo
-demo: bins ## Run two small jobs over made-up events: no server needed
-	@for job in clicks sessions; do \
+demo: bins ## Run three small jobs over made-up events: no server needed
+	@for job in clicks sessions fraud; do \
 		grep -m1 '^#' manifests/samples/$$job.yaml; \
 		$(BIN)/streamjob-worker run manifests/samples/$$job.yaml --fresh --quiet --state-dir $(BIN)/demo || exit; \
 	done
@@ -58,6 +58,10 @@ protocol: ## The commit protocol, simulated: crashes between any two steps, plan
 properties: ## The engine against the oracle, over random logs
 	$(CARGO) $(TEST) --test properties
 
+.PHONY: properties-long
+properties-long: ## The same over more logs: 25,000 of windows, 25,000 of patterns
+	STREAMJOB_SEEDS=0..25000 $(CARGO) $(TEST) --test properties the_engine
+
 .PHONY: scenarios
 scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name selects, SKIP=name leaves out)
 	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS) $(addprefix --skip ,$(SKIP))
@@ -82,7 +86,7 @@ chaos: bins ## The fault scenarios in their long form: millions of events, dozen
 	STREAMJOB_CHAOS=1 $(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads 1 --nocapture
 
 .PHONY: bench
-bench: bins ## Print the benchmark table (BENCH=throughput, latency or flat: a part of it)
+bench: bins ## Print the benchmark table (BENCH=throughput, pattern, latency or flat: a part of it)
 	$(CARGO) bench --locked --profile $(PROFILE) --workspace --bench bench -- $(BENCH)
 
 .PHONY: fmt

@@ -53,6 +53,8 @@ pub struct SlotStatus {
     /// What its windows hold.
     pub state_keys: u64,
     pub state_windows: u64,
+    #[serde(default)]
+    pub state_partial_matches: u64,
     /// How long its rows stood still while it came here from another worker.
     pub pause_ms: Option<u64>,
     /// What is not as it should be.

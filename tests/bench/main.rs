@@ -1,6 +1,6 @@
 //! `make bench`: what a job costs and how fast it is, on real servers, as a table. Nothing here is asserted.
 //!
-//! `make bench BENCH=throughput` (or `latency`, `flat`) runs a part.
+//! `make bench BENCH=throughput` (or `pattern`, `latency`, `flat`) runs a part.
 
 mod latency;
 mod throughput;
@@ -16,6 +16,9 @@ fn main() -> Result<()> {
     let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
     if runs("throughput") {
         throughput::print_one()?;
+    }
+    if runs("pattern") {
+        throughput::print_pattern()?;
     }
     if runs("latency") {
         latency::print()?;

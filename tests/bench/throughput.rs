@@ -22,7 +22,15 @@ struct Figures {
 pub fn print_one() -> Result<()> {
     println!("\nclick job, exactly-once, Kafka to Kafka, preloaded topic");
     header();
-    row(&measure(5_000_000, 4)?);
+    row(&measure(&Clicks::spend_yaml("user_id"), 5_000_000, 4)?);
+    Ok(())
+}
+
+/// Three views, then a purchase, of one user within a minute.
+pub fn print_pattern() -> Result<()> {
+    println!("\nthe same clicks, a pattern: VIEW{{3}} BUY within 60 s");
+    header();
+    row(&measure(&Clicks::pattern_yaml(), 5_000_000, 4)?);
     Ok(())
 }
 
@@ -37,7 +45,11 @@ pub fn print_flat() -> Result<()> {
         (5_000_000, 1),
         (5_000_000, 16),
     ] {
-        row(&measure(events, partitions)?);
+        row(&measure(
+            &Clicks::spend_yaml("user_id"),
+            events,
+            partitions,
+        )?);
     }
     Ok(())
 }
@@ -63,7 +75,8 @@ fn row(figures: &Figures) {
     );
 }
 
-fn measure(events: u64, partitions: usize) -> Result<Figures> {
+/// `spend`: the job file from the source's columns to the end of the step of this name.
+fn measure(spend: &str, events: u64, partitions: usize) -> Result<Figures> {
     let cluster = Cluster::new(Kafka::shared().bootstrap());
     let scratch = Scratch::new("throughput");
     let name = format!("bench-{events}-{partitions}-{}", fastrand::u32(..));
@@ -75,7 +88,10 @@ fn measure(events: u64, partitions: usize) -> Result<Figures> {
         ..Clicks::default()
     };
     clicks.fill(&cluster, &topic, partitions, events)?;
-    let job = scratch.write("job.yaml", manifest(&name, cluster.bootstrap(), partitions));
+    let job = scratch.write(
+        "job.yaml",
+        manifest(&name, cluster.bootstrap(), partitions, spend),
+    );
     let children = children_cpu();
     let start = Instant::now();
     let worker = Worker::run(scratch.path(), &job, &["--quiet"])?;
@@ -101,7 +117,7 @@ fn measure(events: u64, partitions: usize) -> Result<Figures> {
     })
 }
 
-fn manifest(name: &str, bootstrap: &str, partitions: usize) -> String {
+fn manifest(name: &str, bootstrap: &str, partitions: usize, spend: &str) -> String {
     format!(
         "\
 apiVersion: streamjob.dev/v1alpha1
@@ -116,8 +132,7 @@ spec:
       kafka: {{connection: main, topic: {name}-events, until: Latest}}
 {spend}  sinks:
     - {{name: rows, from: spend, kafka: {{connection: main, topic: {name}-rows, key: [user_id]}}}}
-",
-        spend = Clicks::spend_yaml("user_id")
+"
     )
 }
 

@@ -34,7 +34,18 @@ impl Slot {
         payload: Option<&[u8]>,
         timestamp: Option<Millis>,
     ) {
-        let handle = self.engine.handle(source(partition)).expect("a task");
+        self.event_of(source(partition), offset, payload, timestamp);
+    }
+
+    /// An event of a task.
+    pub fn event_of(
+        &mut self,
+        task: TaskId,
+        offset: i64,
+        payload: Option<&[u8]>,
+        timestamp: Option<Millis>,
+    ) {
+        let handle = self.engine.handle(task).expect("a task");
         let event = Event {
             payload,
             offset,

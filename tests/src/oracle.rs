@@ -4,6 +4,9 @@
 //! time, plain collections of JSON values, every window keeps its rows and computes its aggregates from them from
 //! scratch. Where engine and oracle differ, one of them (or the documentation) is wrong.
 //!
+//! Steps that are no windows have rooms of their own: `pattern`, `deduplicate`, `running`, `top`. The last three start from
+//! what a task reads (`reads`) or what windows emit.
+//!
 //! A job here is one source, an optional condition, and at most one window step. Without a step the rows that pass the
 //! condition are the output. A task is a partition of the log: for a step that re-keys its input hand the oracle one
 //! log in which no row is late.
@@ -13,6 +16,11 @@
 
 mod aggregate;
 mod decode;
+pub mod deduplicate;
+pub mod pattern;
+pub mod reads;
+pub mod running;
+pub mod top;
 mod window;
 
 #[cfg(test)]

@@ -3,5 +3,6 @@
 pub mod clicks;
 pub mod murmur2;
 pub mod nasty;
+pub mod patterns;
 
 pub use clicks::{Amounts, Click, Clicks};

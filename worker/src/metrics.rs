@@ -22,6 +22,10 @@ pub struct Metrics {
     pub late: IntCounterVec,
     /// Rows on which an expression failed, by step.
     pub failed: IntCounterVec,
+    /// Starts of a pattern that ended without a match, by step.
+    pub timed_out: IntCounterVec,
+    /// Events that would have started more partial matches than a group may have, by step.
+    pub overflow: IntCounterVec,
     /// Committed epochs.
     pub epochs: IntCounter,
     /// From the end of an epoch's input to its known commit.
@@ -43,6 +47,7 @@ struct Gauges {
     checkpoint_age: IntGaugeVec,
     state_keys: IntGaugeVec,
     state_windows: IntGaugeVec,
+    state_partial_matches: IntGaugeVec,
 }
 
 impl Metrics {
@@ -77,10 +82,20 @@ impl Metrics {
             )?,
             late: named(
                 "late_total",
-                "Rows that came too late for every window",
+                "Rows that came too late for every window, or for a pattern",
                 "node",
             )?,
             failed: named("failed_total", "Rows on which an expression failed", "node")?,
+            timed_out: named(
+                "timed_out_total",
+                "Starts of a pattern that ended without a match",
+                "node",
+            )?,
+            overflow: named(
+                "overflow_total",
+                "Events that would have started more matches of a group than maxPartialMatches",
+                "node",
+            )?,
             epochs: single("epochs_total", "Committed epochs")?,
             commit_seconds: seconds(
                 "commit_seconds",
@@ -137,8 +152,13 @@ impl Gauges {
                 "Age of the last checkpoint",
                 "slot",
             )?,
-            state_keys: gauge("state_keys", "Keys held in windows", "slot")?,
+            state_keys: gauge("state_keys", "Keys held in windows and patterns", "slot")?,
             state_windows: gauge("state_windows", "Windows held, of all keys", "slot")?,
+            state_partial_matches: gauge(
+                "state_partial_matches",
+                "Partial matches held, of all keys",
+                "slot",
+            )?,
         })
     }
 
@@ -151,6 +171,7 @@ impl Gauges {
             checkpoint_age,
             state_keys,
             state_windows,
+            state_partial_matches,
         } = self;
         // A slot that has gone leaves no series behind.
         for gauge in [
@@ -161,6 +182,7 @@ impl Gauges {
             checkpoint_age,
             state_keys,
             state_windows,
+            state_partial_matches,
         ] {
             gauge.reset();
         }
@@ -174,6 +196,11 @@ impl Gauges {
             set(slot_term, &label, clamp(slot.term));
             set(state_keys, &label, clamp(slot.state_keys));
             set(state_windows, &label, clamp(slot.state_windows));
+            set(
+                state_partial_matches,
+                &label,
+                clamp(slot.state_partial_matches),
+            );
             if let Some(checkpoint) = &slot.checkpoint {
                 set(checkpoint_age, &label, now.saturating_sub(checkpoint.at));
             }

@@ -141,6 +141,7 @@ impl SlotReport {
         let held = engine.held();
         self.status.state_keys = held.keys as u64;
         self.status.state_windows = held.windows as u64;
+        self.status.state_partial_matches = held.starts as u64;
         self.status.conditions = self.conditions();
         self.board.update(self.status.clone());
     }
@@ -193,6 +194,14 @@ impl SlotReport {
                     .failed
                     .with_label_values(&[step])
                     .inc_by(counters.failed - old.failed);
+                self.metrics
+                    .timed_out
+                    .with_label_values(&[step])
+                    .inc_by(counters.timed_out - old.timed_out);
+                self.metrics
+                    .overflow
+                    .with_label_values(&[step])
+                    .inc_by(counters.overflow - old.overflow);
             }
             for (sink, rows) in &now.sinks {
                 let new = rows - before.sinks.get(sink).copied().unwrap_or_default();

@@ -111,6 +111,30 @@ impl Clicks {
 
     /// The job file from the source's columns to the end of the step `spend`: count, sum and maximum by `group` and 10 s.
     pub fn spend_yaml(group: &str) -> String {
+        Self::step_yaml(&format!(
+            "      groupBy: [{group}]
+      window: {{tumbling: {{size: 10s}}}}
+      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
+"
+        ))
+    }
+
+    /// The same where the step `spend` is a pattern: three views, then a purchase, within a minute.
+    pub fn pattern_yaml() -> String {
+        Self::step_yaml(
+            "      match:
+        partitionBy: [user_id]
+        pattern: VIEW{3} BUY
+        define:
+          - {name: VIEW, when: event_type = 'view'}
+          - {name: BUY, when: event_type = 'purchase'}
+        within: 60s
+        measures: [first(VIEW.ts) AS since, BUY.amount AS amount]
+",
+        )
+    }
+
+    fn step_yaml(step: &str) -> String {
         // A backslash at the end of a line would eat the first indentation.
         format!(
             "      columns:
@@ -125,10 +149,7 @@ impl Clicks {
   steps:
     - name: spend
       from: events
-      groupBy: [{group}]
-      window: {{tumbling: {{size: 10s}}}}
-      aggregate: [\"count(*) AS clicks\", \"sum(amount) AS total\", \"max(amount) AS biggest\"]
-"
+{step}"
         )
     }
 

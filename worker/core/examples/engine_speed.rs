@@ -34,6 +34,22 @@ const COLUMNS: &str = "
         - {name: amount, type: Double, path: data.amount, nullable: true}
         - {name: page, type: String, path: data.page}";
 
+/// The step of a pattern, by what is measured.
+const PATTERNS: [(&str, &str); 3] = [
+    (
+        "VIEW{3} BUY in 60 s",
+        "match: {partitionBy: [user_id], pattern: 'VIEW{3} BUY', within: 60s, define: [{name: VIEW, when: event_type = 'view'}, {name: BUY, when: event_type = 'purchase'}], measures: [first(VIEW.ts) AS since, BUY.amount AS amount]}",
+    ),
+    (
+        "the same, overlapping",
+        "match: {partitionBy: [user_id], pattern: 'VIEW{3} BUY', within: 60s, afterMatch: SkipToNextEvent, define: [{name: VIEW, when: event_type = 'view'}, {name: BUY, when: event_type = 'purchase'}], measures: [first(VIEW.ts) AS since, BUY.amount AS amount]}",
+    ),
+    (
+        "the same, looking back",
+        "match: {partitionBy: [user_id], pattern: 'VIEW{3} BUY', within: 60s, define: [{name: VIEW, when: event_type = 'view'}, {name: BUY, when: event_type = 'purchase' AND amount > first(VIEW.amount)}], measures: [first(VIEW.ts) AS since, BUY.amount AS amount]}",
+    ),
+];
+
 /// The window of the job, by what is measured.
 const WINDOWS: [(&str, &str); 4] = [
     ("tumbling 10 s", "window: {tumbling: {size: 10s}}"),
@@ -48,6 +64,9 @@ const WINDOWS: [(&str, &str); 4] = [
     ("session 3 s", "window: {session: {gap: 3s}}"),
 ];
 
+const AGGREGATE: &str =
+    "aggregate: [count(*) AS clicks, sum(amount) AS total, max(amount) AS biggest]";
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
@@ -57,15 +76,18 @@ fn main() -> Outcome<()> {
     let logs = logs(events);
     let bytes: usize = logs.iter().map(|log| log.bytes.len()).sum();
     println!("{events} events of {} bytes", bytes as u64 / events.max(1));
-    let plan = plan(WINDOWS[0].1)?;
+    let windowed = |window: &str| format!("groupBy: [user_id], {window}, {AGGREGATE}");
+    let plan = plan(&windowed(WINDOWS[0].1))?;
     let (nanos, rows) = best(|| decode(&plan, &logs))?;
     println!(
         "{:>24}: {:>4} ns/event, {rows} rows",
         "decode",
         nanos / events
     );
-    for (name, window) in WINDOWS {
-        let plan = self::plan(window)?;
+    let windows = WINDOWS.map(|(name, window)| (name, windowed(window)));
+    let patterns = PATTERNS.map(|(name, step)| (name, step.to_string()));
+    for (name, step) in windows.into_iter().chain(patterns) {
+        let plan = self::plan(&step)?;
         let (nanos, (rows, digest)) = best(|| run(&plan, &logs))?;
         println!(
             "{name:>24}: {:>4} ns/event, {rows} rows, digest {digest:016x}",
@@ -159,7 +181,7 @@ fn run(plan: &Arc<JobPlan>, logs: &[Log]) -> Outcome<(u64, u64)> {
     }
 }
 
-fn plan(window: &str) -> Outcome<Arc<JobPlan>> {
+fn plan(step: &str) -> Outcome<Arc<JobPlan>> {
     let text = format!(
         "
 apiVersion: streamjob.dev/v1alpha1
@@ -175,7 +197,7 @@ spec:
       key: [user_id]
       eventTime: {{column: ts, maxOutOfOrderness: 4s}}
   steps:
-    - {{name: spend, from: events, groupBy: [user_id], {window}, aggregate: [count(*) AS clicks, sum(amount) AS total, max(amount) AS biggest]}}
+    - {{name: spend, from: events, {step}}}
   sinks:
     - {{name: rows, from: spend, kafka: {{connection: main, topic: rows, key: [user_id]}}}}
 "

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! text ─parse─▶ syntax ─check─▶ syntax without unknown names ─compile─▶ Compiled ─evaluate_each─▶ columns + failed rows
-//!                      └aggregate─▶ calls of aggregate functions, and the syntax around them over their results
+//!                      ├aggregate─▶ calls of aggregate functions, and the syntax around them over their results
+//!                      └looks─▶ looks at the events of a match, and the syntax around them over what they see
 //! ```
 //!
 //! What differs from DataFusion's defaults:
@@ -19,6 +20,8 @@ mod compile;
 mod evaluate;
 mod functions;
 mod items;
+mod looks;
+mod order;
 mod parse;
 mod physical;
 mod refusal;
@@ -39,6 +42,8 @@ use datafusion_physical_expr::utils::collect_columns;
 pub use aggregate::{Aggregates, Aggregation, aggregates};
 pub use evaluate::{Evaluated, evaluate_each};
 pub use items::{Item, condition, group_items, scalar, select_items};
+pub use looks::{Define, Measures, Names, define, measures};
+pub use order::{Order, order};
 pub use types::{TIMESTAMP, type_name};
 
 /// A scalar expression, ready to be evaluated over batches of the schema it was planned for.

@@ -11,23 +11,28 @@
 mod build;
 mod change;
 mod connections;
+mod deduplicate;
 mod demand;
 mod explain;
 mod hash;
 mod kafka_properties;
 mod names;
+mod pattern;
 mod planner;
+mod running;
 mod sinks;
 mod sources;
 mod steps;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod top;
 mod window;
 
 pub use change::{Change, Fate, blocking, changes};
 pub use explain::{explain, slots};
 pub use hash::plan_hash;
+pub use pattern::{Look, MatchPlan, Pick, Tried, Variable};
 pub use planner::plan;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -36,7 +41,7 @@ use streamjob_crds::{
 };
 
 use crate::chunk::Millis;
-use crate::expr::Compiled;
+use crate::expr::{Compiled, Order};
 use crate::problem::Problem;
 
 #[derive(Clone, Debug)]
@@ -131,7 +136,7 @@ pub enum StageInput {
 /// A step, or the part of it that runs in this stage.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
-    /// The step's name.
+    /// The step's name; `<step>.top` where it ranks what a window of the step has made.
     pub name: String,
     pub from: Feed,
     pub kind: NodeKind,
@@ -144,6 +149,8 @@ pub struct NodePlan {
     /// Which of its side streams somebody reads.
     pub late_read: bool,
     pub failed_read: bool,
+    pub timed_out_read: bool,
+    pub overflow_read: bool,
 }
 
 /// A stream within a stage.
@@ -166,6 +173,10 @@ pub enum Port {
     Late,
     /// Input columns (all nullable) and `reason`.
     Failed,
+    /// Starts of a pattern that have ended without a match.
+    TimedOut,
+    /// Input rows that would have started one match too many.
+    Overflow,
 }
 
 /// A stream of the job.
@@ -179,6 +190,9 @@ pub struct StreamRef {
 pub enum NodeKind {
     Stateless(StatelessPlan),
     Window(WindowPlan),
+    Match(Box<MatchPlan>),
+    Deduplicate(DedupPlan),
+    TopN(TopNPlan),
 }
 
 /// Filters, then projects. `None` lets everything through.
@@ -200,13 +214,34 @@ pub struct WindowPlan {
     /// The group columns, over input rows; their names are the first fields of `aggregated`.
     pub group: Vec<Compiled>,
     pub calls: Vec<AggregateCall>,
-    /// Group columns, `window_start`, `window_end` (Timestamp(Millisecond)), then a column for each call.
+    /// Group columns, `window_start`, `window_end` (Timestamp(Millisecond); not of running groups), then a column for each
+    /// call.
     pub aggregated: SchemaRef,
     /// The emitted columns, over `aggregated`: group columns, `window_start`, `window_end`, the aggregate items.
     pub project: Vec<Compiled>,
     /// Over `aggregated` followed by the projected aggregate items (see `having_schema`).
     pub having: Option<Compiled>,
     pub having_schema: SchemaRef,
+}
+
+/// Lets through the first of rows that are equal in `by` and at most `within` apart in event time.
+#[derive(Clone, Debug)]
+pub struct DedupPlan {
+    /// Over input rows.
+    pub by: Vec<Compiled>,
+    pub within: Millis,
+}
+
+/// Of the rows of a window that fires, the first `n` of each partition. Rows are those of a window step: group columns,
+/// `window_start`, `window_end`, aggregates.
+#[derive(Clone, Debug)]
+pub struct TopNPlan {
+    pub by: Vec<Order>,
+    /// How many group columns there are; rows that are equal in `by` go by these.
+    pub groups: usize,
+    /// Group columns; none: a window is ranked as a whole.
+    pub partition: Vec<usize>,
+    pub n: usize,
 }
 
 /// All in milliseconds.
@@ -228,6 +263,20 @@ pub enum WindowKind {
     Session {
         gap: Millis,
     },
+    /// No windows: a group goes on until it has had no row for `ttl`.
+    Running {
+        ttl: Millis,
+    },
+}
+
+impl WindowKind {
+    /// How many columns its rows have for their window: `window_start` and `window_end`, or none.
+    pub fn bounds(self) -> usize {
+        match self {
+            WindowKind::Running { .. } => 0,
+            _ => 2,
+        }
+    }
 }
 
 /// One call of an aggregate function.
@@ -267,7 +316,7 @@ pub enum AggregateFunction {
 /// Rows re-keyed on their way to another stage.
 #[derive(Clone, Debug)]
 pub struct ExchangePlan {
-    /// The step behind it.
+    /// The step behind it, or `<step>.top`.
     pub name: String,
     pub from: StreamRef,
     pub schema: SchemaRef,

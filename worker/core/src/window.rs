@@ -19,6 +19,11 @@
 //! A session is [first, last + gap) of rows at most `gap` apart. When an emitted one changes its bounds, its row is
 //! withdrawn at once, and the new one goes out when it is due.
 //!
+//! A running group is no window: it goes out at the end of every epoch that changed it, and lives until W is more than `ttl`
+//! past its newest row. Then it goes out if it has changed since, is withdrawn, and is forgotten; a later row begins it
+//! anew. So what holds at any W are the groups alive. The end of the input forgets nothing: its rows are those that stay.
+//! Such a group is kept as a window whose end, the first W at which it is forgotten, moves with its newest row.
+//!
 //! Rows are worked on in two passes: one finds each row's groups and moves time (`place`), one for each call updates
 //! its accumulators (`apply`), for many rows at once. Rooms: `assign` (which windows), `store` (which groups are
 //! held, and when they are due), `crate::aggregate` (what is computed), `emit` (what goes out), `save`, `fold` (before an
@@ -28,6 +33,7 @@ mod assign;
 mod emit;
 pub mod fold;
 mod input;
+mod running;
 mod save;
 mod store;
 
@@ -37,7 +43,7 @@ use arrow::error::ArrowError;
 use smallvec::SmallVec;
 
 use crate::aggregate::{Accumulator, AggregateError, Pairs, Slot, accumulator};
-use crate::chunk::{Chunk, Millis, W_START};
+use crate::chunk::{Chunk, Millis, W_END, W_START};
 use crate::exchange::{ExchangeError, pick};
 use crate::key::{GroupKeys, KeyError};
 use crate::plan::{WindowKind, WindowPlan};
@@ -88,11 +94,13 @@ pub struct WindowOutput {
     pub failed_count: u64,
 }
 
-/// The size of state: windows of all keys, and keys.
+/// The size of state: windows and partial matches of all keys, and keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateSize {
     pub windows: usize,
     pub keys: usize,
+    /// Partial matches of patterns.
+    pub starts: usize,
 }
 
 impl StateSize {
@@ -100,6 +108,7 @@ impl StateSize {
         StateSize {
             windows: self.windows + other.windows,
             keys: self.keys + other.keys,
+            starts: self.starts + other.starts,
         }
     }
 }
@@ -133,6 +142,7 @@ pub struct WindowStep {
 enum Kind {
     Grid(Grid),
     Session { gap: Millis },
+    Running { ttl: Millis },
 }
 
 /// Rows that are placed, but not applied yet.
@@ -168,11 +178,14 @@ impl WindowStep {
     ) -> Result<Self, WindowError> {
         let kind = match plan.kind {
             WindowKind::Session { gap } => Kind::Session { gap },
+            WindowKind::Running { ttl } => Kind::Running { ttl },
             kind => {
                 Kind::Grid(Grid::new(kind).ok_or_else(|| WindowError::Plan(format!("{kind:?}")))?)
             }
         };
-        let updates = plan.allowed_lateness > 0 || plan.emit_every.is_some();
+        let updates = plan.allowed_lateness > 0
+            || plan.emit_every.is_some()
+            || matches!(kind, Kind::Running { .. });
         Ok(WindowStep {
             kind,
             late_read,
@@ -200,7 +213,11 @@ impl WindowStep {
     /// What it holds at the moment.
     pub fn held(&self) -> StateSize {
         let (windows, keys) = self.store.counts();
-        StateSize { windows, keys }
+        StateSize {
+            windows,
+            keys,
+            starts: 0,
+        }
     }
 
     /// The next rows of the log. W becomes each row's `before` before that row is looked at.
@@ -269,10 +286,15 @@ impl WindowStep {
         self.emit(out)
     }
 
-    /// Emits fired groups that changed in this epoch.
+    /// Emits fired groups that changed in this epoch, and running ones.
     pub fn end_epoch(&mut self, out: &mut WindowOutput) -> Result<(), WindowError> {
         let mut due = std::mem::take(&mut self.changed_fired);
         due.retain(|slot| self.take_changed(*slot, |end, w| end <= w));
+        if self.is_running() {
+            let mut alive = std::mem::take(&mut self.changed_open);
+            alive.retain(|slot| self.take_changed(*slot, |end, w| end > w));
+            due.append(&mut alive);
+        }
         self.store.sort(&mut due);
         due.into_iter()
             .for_each(|slot| self.queue(slot, self.watermark));
@@ -308,6 +330,7 @@ impl WindowStep {
         match self.kind {
             Kind::Grid(_) => self.place_on_grid(place, prepared, log, out),
             Kind::Session { gap } => self.place_in_session(place, gap, prepared, log, out),
+            Kind::Running { ttl } => self.place_running(place, ttl, prepared, log, out),
         }
     }
 
@@ -412,6 +435,10 @@ impl WindowStep {
         Ok(Placed::Counted)
     }
 
+    fn is_running(&self) -> bool {
+        matches!(self.kind, Kind::Running { .. })
+    }
+
     /// Merges a session into one before it: both are one from the row at hand on.
     fn absorb(
         &mut self,
@@ -496,7 +523,8 @@ impl WindowStep {
         let group = self.store.group_mut(slot);
         group.changed = true;
         let fired = group.end <= self.watermark;
-        if group.listed || !(fired || self.plan.emit_every.is_some()) {
+        let early = self.plan.emit_every.is_some() || matches!(self.kind, Kind::Running { .. });
+        if group.listed || !(fired || early) {
             return;
         }
         group.listed = true;
@@ -518,10 +546,10 @@ impl WindowStep {
         self.boundary = self.boundary.min(at);
     }
 
-    /// Whether a window is past its lateness.
+    /// Whether a window is past its lateness, or a running group forgotten.
     #[inline]
     fn gone(&self, end: Millis, w: Millis) -> bool {
-        end.saturating_add(self.plan.allowed_lateness) <= w
+        end.saturating_add(self.plan.allowed_lateness) <= w && !(w == W_END && self.is_running())
     }
 
     #[inline]
@@ -537,7 +565,7 @@ impl WindowStep {
         let before = std::mem::replace(&mut self.watermark, w);
         let mut reached = Vec::new();
         self.store.due(w, &mut reached);
-        let mut due = Vec::new();
+        let (mut due, mut forgotten) = (Vec::new(), Vec::new());
         for slot in reached {
             let end = self.store.group(slot).end;
             // A session's timer stands where its end was when it was set.
@@ -548,6 +576,9 @@ impl WindowStep {
                 true => {
                     self.store.let_go(slot);
                     self.released.push(slot);
+                    if self.is_running() {
+                        forgotten.push(slot);
+                    }
                 }
                 false => self.schedule(slot),
             }
@@ -563,6 +594,11 @@ impl WindowStep {
         }
         self.store.sort(&mut due);
         due.into_iter().for_each(|slot| self.queue(slot, before));
+        self.store.sort(&mut forgotten);
+        for slot in forgotten {
+            let end = self.store.group(slot).end;
+            self.emitter.forget(slot, end, before);
+        }
         self.set_boundary();
     }
 

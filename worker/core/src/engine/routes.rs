@@ -2,24 +2,29 @@
 
 use crate::plan::{Feed, JobPlan, Port};
 
+/// Streams that a node puts out.
+pub const PORTS: usize = 5;
+
 /// Number of a feed in a task's table of streams.
 pub fn slot_of(feed: Feed) -> usize {
     match feed {
         Feed::Input => 0,
         Feed::Malformed => 1,
         Feed::Node { node, port } => {
-            2 + node * 3
+            2 + node * PORTS
                 + match port {
                     Port::Main => 0,
                     Port::Late => 1,
                     Port::Failed => 2,
+                    Port::TimedOut => 3,
+                    Port::Overflow => 4,
                 }
         }
     }
 }
 
 pub fn slots(nodes: usize) -> usize {
-    2 + nodes * 3
+    2 + nodes * PORTS
 }
 
 /// Sinks that read from a stage, each with the feeds it takes.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::EngineError;
 use super::task::{Intake, Step, Task};
+use crate::stateful::StepError;
 use crate::watermark::MergedWatermark;
-use crate::window::WindowError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -37,7 +37,7 @@ pub enum LoadError {
     #[error("it has the state of step `{step}`, which this plan does not have")]
     Foreign { step: String },
     #[error("step `{step}`: {source}")]
-    Step { step: String, source: WindowError },
+    Step { step: String, source: StepError },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,8 +66,8 @@ pub(super) fn save(task: &Task) -> Result<Vec<u8>, EngineError> {
     let mut steps = Vec::new();
     let mut body = Vec::new();
     for node in &task.nodes {
-        if let Step::Window(window) = &node.step {
-            let batches = window.save().map_err(|source| EngineError::Window {
+        if let Step::Stateful(step) = &node.step {
+            let batches = step.save().map_err(|source| EngineError::Step {
                 step: node.plan.name.clone(),
                 source,
             })?;
@@ -145,7 +145,7 @@ pub(super) fn load(task: &mut Task, bytes: &[u8], fit: Fit) -> Result<(), LoadEr
     task.ended = header.ended;
     let mut saved = by_name(header.steps, body)?;
     for node in &mut task.nodes {
-        let Step::Window(window) = &mut node.step else {
+        let Step::Stateful(stateful) = &mut node.step else {
             continue;
         };
         let step = || node.plan.name.clone();
@@ -165,7 +165,7 @@ pub(super) fn load(task: &mut Task, bytes: &[u8], fit: Fit) -> Result<(), LoadEr
             .into_iter()
             .map(read)
             .collect::<Result<Vec<_>, _>>()?;
-        window.load(&batches).map_err(|source| LoadError::Step {
+        stateful.load(&batches).map_err(|source| LoadError::Step {
             step: step(),
             source,
         })?;

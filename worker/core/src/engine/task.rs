@@ -6,11 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 
-use super::routes::{self, slot_of, slots};
+use super::routes::{self, PORTS, slot_of, slots};
 use super::{Event, Layout, TaskId, length};
 use crate::chunk::{Chunk, Millis, W_END};
 use crate::decode::{DecodeError, Decoder, Reason};
@@ -19,10 +18,11 @@ use crate::exchange::{self, ExchangeError, Parcel};
 use crate::key::partition_of;
 use crate::output::{OutRow, Target, TargetOutput};
 use crate::plan::{JobPlan, NodeKind, NodePlan, SinkKind, StageInput, StatelessPlan};
+use crate::stateful::{Stateful, StepError, StepOutput, stateful};
 use crate::stateless::{self, StatelessError};
 use crate::watermark::{MergedWatermark, SourceWatermark};
+use crate::window::StateSize;
 use crate::window::fold::{Folded, Folder};
-use crate::window::{StateSize, WindowError, WindowOutput, WindowStep};
 use streamjob_crds::OnMalformed;
 
 /// Rows decoded before they are worked through: enough for vectorised evaluation, small enough for the caches.
@@ -45,7 +45,7 @@ pub enum EngineError {
         raw: String,
     },
     #[error("step `{step}`: {source}")]
-    Window { step: String, source: WindowError },
+    Step { step: String, source: StepError },
     #[error("step `{step}`: {source}")]
     Stateless {
         step: String,
@@ -87,6 +87,9 @@ pub struct StepCounters {
     pub rows_out: u64,
     pub late: u64,
     pub failed: u64,
+    /// Starts of a pattern that have ended without a match, and those that were one too many.
+    pub timed_out: u64,
+    pub overflow: u64,
 }
 
 /// Rows (or just a watermark) on their way to a task of another stage.
@@ -138,7 +141,7 @@ pub(super) struct Node {
 
 pub(super) enum Step {
     Stateless(StatelessPlan),
-    Window(Box<WindowStep>),
+    Stateful(Box<dyn Stateful>),
 }
 
 struct SinkWriter {
@@ -293,15 +296,15 @@ impl Task {
     fn add_groups(&mut self, groups: &RecordBatch) -> Result<(), EngineError> {
         let Some(Node {
             plan,
-            step: Step::Window(window),
+            step: Step::Stateful(stateful),
             ..
         }) = self.nodes.first_mut()
         else {
             return Err(EngineError::NoTask(self.id));
         };
-        let rows = window
+        let rows = stateful
             .add_groups(groups)
-            .map_err(|source| EngineError::Window {
+            .map_err(|source| EngineError::Step {
                 step: plan.name.clone(),
                 source,
             })?;
@@ -337,7 +340,7 @@ impl Task {
                 .or_default();
             let output = node.pass(&input, w, closing, counters)?;
             self.streams[node.from] = input;
-            for (stream, chunks) in self.streams[2 + at * 3..].iter_mut().zip(output) {
+            for (stream, chunks) in self.streams[2 + at * PORTS..].iter_mut().zip(output) {
                 stream.extend(chunks);
             }
         }
@@ -359,7 +362,7 @@ impl Task {
     pub fn held(&self) -> StateSize {
         let held = self.nodes.iter().map(|node| match &node.step {
             Step::Stateless(_) => StateSize::default(),
-            Step::Window(window) => window.held(),
+            Step::Stateful(step) => step.held(),
         });
         held.fold(StateSize::default(), StateSize::plus)
     }
@@ -458,15 +461,14 @@ impl Intake {
 
 impl Node {
     fn new(plan: &NodePlan) -> Result<Self, EngineError> {
-        let step = match &plan.kind {
-            NodeKind::Stateless(stateless) => Step::Stateless(stateless.clone()),
-            NodeKind::Window(window) => Step::Window(Box::new(
-                WindowStep::new(Arc::new(window.clone()), plan.late_read, plan.failed_read)
-                    .map_err(|source| EngineError::Window {
-                        step: plan.name.clone(),
-                        source,
-                    })?,
-            )),
+        let failed = |source| EngineError::Step {
+            step: plan.name.clone(),
+            source,
+        };
+        let step = match (&plan.kind, stateful(plan).map_err(failed)?) {
+            (_, Some(step)) => Step::Stateful(step),
+            (NodeKind::Stateless(stateless), None) => Step::Stateless(stateless.clone()),
+            (kind, None) => return Err(failed(StepError::Plan(format!("{kind:?}")))),
         };
         Ok(Node {
             plan: plan.clone(),
@@ -482,8 +484,8 @@ impl Node {
         w: Millis,
         closing: bool,
         counters: &mut StepCounters,
-    ) -> Result<[Vec<Chunk>; 3], EngineError> {
-        let mut out: [Vec<Chunk>; 3] = Default::default();
+    ) -> Result<[Vec<Chunk>; PORTS], EngineError> {
+        let mut out: [Vec<Chunk>; PORTS] = Default::default();
         counters.rows_in += rows_of(input);
         match &mut self.step {
             Step::Stateless(plan) => {
@@ -500,17 +502,18 @@ impl Node {
                     out[2].extend(passed.failed);
                 }
             }
-            Step::Window(window) => {
-                let mut made = WindowOutput::default();
-                pass_window(window, input, w, closing, &mut made).map_err(|source| {
-                    EngineError::Window {
+            Step::Stateful(step) => {
+                let made = step
+                    .pass(input, w, closing)
+                    .map_err(|source| EngineError::Step {
                         step: self.plan.name.clone(),
                         source,
-                    }
-                })?;
+                    })?;
                 counters.late += made.late_count;
                 counters.failed += made.failed_count;
-                out = [made.main, made.late, made.failed];
+                counters.timed_out += made.timed_out_count;
+                counters.overflow += made.overflow_count;
+                out = by_port(made);
             }
         }
         counters.rows_out += rows_of(&out[0]);
@@ -518,22 +521,14 @@ impl Node {
     }
 }
 
-fn pass_window(
-    window: &mut WindowStep,
-    input: &[Chunk],
-    w: Millis,
-    closing: bool,
-    out: &mut WindowOutput,
-) -> Result<(), WindowError> {
-    for chunk in input {
-        window.rows(chunk, out)?;
-    }
-    window.advance(w, out)?;
-    if closing {
-        window.end_epoch(out)
-    } else {
-        Ok(())
-    }
+fn by_port(made: StepOutput) -> [Vec<Chunk>; PORTS] {
+    [
+        made.main,
+        made.late,
+        made.failed,
+        made.timed_out,
+        made.overflow,
+    ]
 }
 
 fn rows_of(chunks: &[Chunk]) -> u64 {
@@ -666,9 +661,9 @@ impl ExchangeWriter {
     fn fold(&mut self, rows: Option<Chunk>, w: Millis) -> Result<Folded, EngineError> {
         match (&mut self.folder, rows) {
             (Some(folder), Some(rows)) => {
-                folder.fold(rows, w).map_err(|source| EngineError::Window {
+                folder.fold(rows, w).map_err(|source| EngineError::Step {
                     step: self.name.clone(),
-                    source,
+                    source: source.into(),
                 })
             }
             (_, rows) => Ok(Folded { rows, groups: None }),

@@ -1,7 +1,8 @@
 //! Expressions over aggregate functions: `sum(amount) / count(*) AS mean`.
 //!
 //! Every call is cut out of the syntax and a column takes its place; equal calls share one. What is left is a scalar
-//! expression over a row per group: the group columns, `window_start`, `window_end` and the calls' results.
+//! expression over a row per group: the group columns, `window_start` and `window_end` where there are windows, and the
+//! calls' results.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,17 +14,16 @@ use super::Compiled;
 use super::check::{Scope, function_name, is_aggregate};
 use super::items::{Item, boolean, checked, collect, item_name};
 use super::parse::{self, Text};
-use super::types::TIMESTAMP;
 use crate::plan::AggregateCall;
 use crate::problem::Problem;
 
-mod call;
+pub(super) mod call;
 
 /// What a windowed step computes, planned.
 #[derive(Clone, Debug)]
 pub struct Aggregation {
     pub calls: Vec<AggregateCall>,
-    /// Group columns, `window_start`, `window_end`, then a column for each call (`#0`, `#1`, …).
+    /// Group columns, `window_start`, `window_end` (where there are windows), then a column for each call (`#0`, `#1`, …).
     pub aggregated: SchemaRef,
     /// The aggregate items, over `aggregated`.
     pub items: Vec<Item>,
@@ -88,7 +88,7 @@ pub fn aggregates<'a>(
 }
 
 impl Aggregates<'_> {
-    /// Plans them for groups whose columns are emitted as `groups`.
+    /// Plans them for groups whose columns are emitted as `groups`: the group columns, then those of the window.
     pub fn over(self, groups: &[Field]) -> Result<Aggregation, Vec<Problem>> {
         let Aggregates {
             input,
@@ -145,18 +145,12 @@ fn followed_by(schema: &Schema, items: &[Item]) -> SchemaRef {
 
 /// Rows of a group, before the items are computed.
 fn aggregated_schema(groups: &[Field], calls: &[(String, AggregateCall)]) -> SchemaRef {
-    let windows = ["window_start", "window_end"].map(|name| Field::new(name, TIMESTAMP, false));
     let calls = calls
         .iter()
         .enumerate()
         .map(|(at, (_, call))| Field::new(call_column(at), call.data_type.clone(), call.nullable));
     Arc::new(Schema::new(
-        groups
-            .iter()
-            .cloned()
-            .chain(windows)
-            .chain(calls)
-            .collect::<Vec<_>>(),
+        groups.iter().cloned().chain(calls).collect::<Vec<_>>(),
     ))
 }
 

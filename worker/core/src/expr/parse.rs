@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use datafusion_sql::sqlparser::ast::{Expr, FunctionArguments, Ident, visit_expressions_mut};
+use datafusion_sql::sqlparser::ast::{
+    Expr, FunctionArguments, Ident, OrderByExpr, visit_expressions_mut,
+};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
@@ -123,6 +125,16 @@ pub(super) fn item(text: Text<'_>) -> Result<ParsedItem, Problem> {
     };
     text.end(&parser)?;
     Ok(ParsedItem { expr, alias })
+}
+
+/// A whole text as a list behind ORDER BY.
+pub(super) fn order_list(text: Text<'_>) -> Result<Vec<OrderByExpr>, Problem> {
+    let mut parser = text.parser()?;
+    let list = parser
+        .parse_comma_separated(Parser::parse_order_by_expr)
+        .map_err(|error| text.syntax(error))?;
+    text.end(&parser)?;
+    Ok(list)
 }
 
 /// SQL has words that are functions without parentheses (`user`, `current_date`). Where a column has such a name, the

@@ -540,7 +540,12 @@ fn select_items_have_names() {
 }
 
 fn aggregated(items: &[&str], having: Option<&str>) -> Result<Aggregation, Vec<Problem>> {
-    let groups = [Field::new("user", DataType::Utf8, false)];
+    let bound = |name: &str| Field::new(name, TIMESTAMP, false);
+    let groups = [
+        Field::new("user", DataType::Utf8, false),
+        bound("window_start"),
+        bound("window_end"),
+    ];
     aggregates(&strings(items), having, &rows().schema(), "step")?.over(&groups)
 }
 

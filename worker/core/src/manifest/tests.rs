@@ -63,7 +63,7 @@ fn an_object_from_a_cluster() {
     job["spec"]["steps"][0]["form"] = "clicks".into();
     assert_eq!(
         check(&job)[0].to_string(),
-        "spec.steps[0].form: unknown field `form` (known fields: `aggregate`, `from`, `groupBy`, `having`, `name`, `select`, `where` and `window`)"
+        "spec.steps[0].form: unknown field `form` (known fields: `aggregate`, `deduplicate`, `from`, `groupBy`, `having`, `match`, `name`, `running`, `select`, `topN`, `where` and `window`)"
     );
 }
 
@@ -84,6 +84,9 @@ fn samples() {
         include_str!("../../../../manifests/samples/sessions.yaml"),
         include_str!("../../../../manifests/samples/kafka-revenue.yaml"),
         include_str!("../../../../manifests/samples/filter.yaml"),
+        include_str!("../../../../manifests/samples/deduplicate.yaml"),
+        include_str!("../../../../manifests/samples/running-totals.yaml"),
+        include_str!("../../../../manifests/samples/top-pages.yaml"),
         include_str!("../../../../manifests/samples/cluster-revenue.yaml"),
     ] {
         assert_eq!(shown(text), "fine");

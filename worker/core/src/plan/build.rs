@@ -9,23 +9,30 @@
 //!                                                             └▶ .failed ─▶ input's columns
 //! ```
 //!
+//! What a step reads behind an exchange is no more than it needs; one that passes its rows on (`deduplicate`) takes the
+//! added columns off again.
+//!
 //! A stream may so have several origins: a step's failures on both sides. What reads such a stream exists once for each.
 
-use std::collections::BTreeMap;
+mod top;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result};
 use streamjob_crds::Step;
 
+use super::deduplicate::DedupStep;
 use super::demand::{Demand, call_columns};
 use super::hash::state_hash;
+use super::pattern::MatchStep;
 use super::planner::Resolved;
 use super::sinks::ResolvedSink;
 use super::steps::{ResolvedStep, StepKind, WindowStep, field, schema_of};
 use super::{
-    AggregateCall, ExchangePlan, Feed, NodeKind, NodePlan, Port, SinkPlan, SourcePlan, StageInput,
-    StagePlan, StatelessPlan, StreamRef, WindowPlan,
+    AggregateCall, DedupPlan, ExchangePlan, Feed, NodeKind, NodePlan, Port, SinkPlan, SourcePlan,
+    StageInput, StagePlan, StatelessPlan, StreamRef, WindowPlan,
 };
 use crate::decode;
 use crate::expr::{Compiled, Item};
@@ -83,12 +90,87 @@ struct Builder<'a> {
 }
 
 /// The names of a step's side streams, and who reads them.
+#[derive(Default)]
 struct Ports {
     main: String,
     late: String,
     failed: String,
+    timed_out: String,
+    overflow: String,
     late_read: bool,
     failed_read: bool,
+    timed_out_read: bool,
+    overflow_read: bool,
+}
+
+/// A step whose state is by group: the rows of a group have to be in one task.
+#[derive(Clone, Copy)]
+enum Grouped<'a> {
+    Window(&'a WindowStep),
+    Match(&'a MatchStep),
+    Deduplicate(&'a DedupStep),
+}
+
+impl Grouped<'_> {
+    fn group(&self) -> &[Item] {
+        match self {
+            Grouped::Window(window) => &window.group,
+            Grouped::Match(pattern) => &pattern.partition,
+            Grouped::Deduplicate(step) => &step.by,
+        }
+    }
+
+    fn stays(&self) -> bool {
+        match self {
+            Grouped::Window(window) => window.stays,
+            Grouped::Match(pattern) => pattern.stays,
+            Grouped::Deduplicate(step) => step.stays,
+        }
+    }
+
+    /// Input columns that it reads, but for those that groups are made of.
+    fn columns(&self) -> BTreeSet<String> {
+        match self {
+            Grouped::Window(window) => call_columns(window.aggregation.calls.iter()),
+            Grouped::Match(pattern) => pattern.columns(),
+            Grouped::Deduplicate(_) => BTreeSet::new(),
+        }
+    }
+
+    /// Whether it lets rows through as they are. Its `where` is then a node of its own.
+    fn passes_on(&self) -> bool {
+        matches!(self, Grouped::Deduplicate(_))
+    }
+
+    fn plan(
+        &self,
+        filter: Option<Compiled>,
+        group: Vec<Compiled>,
+        input: &Schema,
+        ports: &Ports,
+    ) -> Result<NodeKind> {
+        Ok(match self {
+            Grouped::Window(window) => NodeKind::Window(window_plan(window, filter, group, input)?),
+            Grouped::Match(pattern) => {
+                let whole = ports.failed_read || ports.overflow_read;
+                NodeKind::Match(Box::new(pattern.plan(filter, group, input, whole)?))
+            }
+            Grouped::Deduplicate(step) => NodeKind::Deduplicate(DedupPlan {
+                by: group,
+                within: step.within,
+            }),
+        })
+    }
+}
+
+impl Ports {
+    /// For a part of the step whose side streams nobody can read; `part`: behind the step's name.
+    fn quiet(&self, part: &str) -> Self {
+        Ports {
+            main: format!("{}{part}", self.main),
+            ..Ports::default()
+        }
+    }
 }
 
 impl Builder<'_> {
@@ -156,16 +238,23 @@ impl Builder<'_> {
     fn step(&mut self, step: &Step, planned: &ResolvedStep) -> Result<()> {
         let name = |port: &str| format!("{}{port}", step.name);
         let (main, late, failed) = (name(""), name(".late"), name(".failed"));
-        let (late_read, failed_read) = (self.demand.is_read(&late), self.demand.is_read(&failed));
-        if !self.demand.is_read(&main) && !late_read && !failed_read {
+        let (timed_out, overflow) = (name(".timedOut"), name(".overflow"));
+        let read = [&main, &late, &failed, &timed_out, &overflow]
+            .map(|stream| self.demand.is_read(stream));
+        if read == [false; 5] {
             return Ok(());
         }
+        let [_, late_read, failed_read, timed_out_read, overflow_read] = read;
         let ports = Ports {
             main,
             late,
             failed,
+            timed_out,
+            overflow,
             late_read,
             failed_read,
+            timed_out_read,
+            overflow_read,
         };
         let input = self.get(&step.from)?.clone();
         let filter = planned
@@ -177,10 +266,15 @@ impl Builder<'_> {
             StepKind::Stateless { select } => {
                 self.stateless(select.as_deref(), filter, input, ports)
             }
-            StepKind::Window(window) if window.stays => {
-                self.window(window, filter, input, ports, planned)
+            StepKind::Window(window) => {
+                self.grouped(Grouped::Window(window), filter, input, ports, planned)
             }
-            StepKind::Window(window) => self.exchanged(window, filter, input, ports, planned),
+            StepKind::Match(pattern) => {
+                self.grouped(Grouped::Match(pattern), filter, input, ports, planned)
+            }
+            StepKind::Deduplicate(step) => {
+                self.grouped(Grouped::Deduplicate(step), filter, input, ports, planned)
+            }
         }
     }
 
@@ -226,70 +320,100 @@ impl Builder<'_> {
                 refs: main.clone(),
                 schema,
             },
-            Vec::new(),
-            port_of(&main, Port::Failed),
+            Sides {
+                failed: port_of(&main, Port::Failed),
+                ..Sides::default()
+            },
         );
         Ok(())
     }
 
-    /// A window in the stage of its input.
-    fn window(
+    fn grouped(
         &mut self,
-        window: &WindowStep,
+        step: Grouped<'_>,
         filter: Option<Compiled>,
         input: Built,
         ports: Ports,
         planned: &ResolvedStep,
     ) -> Result<()> {
-        let group = window
-            .group
+        match step.stays() {
+            true => self.in_place(step, filter, input, ports, planned),
+            false => self.exchanged(step, filter, input, ports, planned),
+        }
+    }
+
+    /// In the stage of its input.
+    fn in_place(
+        &mut self,
+        step: Grouped<'_>,
+        filter: Option<Compiled>,
+        input: Built,
+        ports: Ports,
+        planned: &ResolvedStep,
+    ) -> Result<()> {
+        let group = step
+            .group()
             .iter()
             .map(|item| item.compiled.over(&input.schema))
             .collect::<Result<_>>()?;
-        let plan = window_plan(window, filter, group, &input.schema)?;
-        let updating = planned.stream.updating;
-        let mut main = Vec::new();
-        for from in &input.refs {
-            main.push(self.node(
-                &ports,
-                from,
-                NodeKind::Window(plan.clone()),
-                &planned.stream.schema,
-                updating,
-            ));
-        }
-        let built = Built {
-            refs: main.clone(),
-            schema: planned.stream.schema.clone(),
+        let (filter, before) = match step.passes_on() {
+            true => (None, filter),
+            false => (filter, None),
         };
-        self.finish(
-            ports,
-            &input,
-            built,
-            port_of(&main, Port::Late),
-            port_of(&main, Port::Failed),
-        );
+        let schema = match step.passes_on() {
+            true => input.schema.clone(),
+            false => planned.stream.schema.clone(),
+        };
+        let plan = step.plan(filter, group, &input.schema, &ports)?;
+        let updating = planned.stream.updating;
+        let (mut nodes, mut main, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for from in &input.refs {
+            let mut from = *from;
+            if before.is_some() {
+                let passing = StatelessPlan {
+                    filter: before.clone(),
+                    project: None,
+                };
+                let kind = NodeKind::Stateless(passing);
+                from = self.node(&ports, &from, kind, &input.schema, false);
+                failed.extend(port_of(&[from], Port::Failed));
+            }
+            let node = self.node(&ports, &from, plan.clone(), &schema, updating);
+            nodes.push(node);
+            main.push(self.top(step, &ports, node, &schema));
+        }
+        let built = Built { refs: main, schema };
+        failed.extend(port_of(&nodes, Port::Failed));
+        let sides = Sides {
+            late: port_of(&nodes, Port::Late),
+            failed,
+            timed_out: port_of(&nodes, Port::TimedOut),
+            overflow: port_of(&nodes, Port::Overflow),
+        };
+        self.finish(ports, &input, built, sides);
         Ok(())
     }
 
-    /// A window behind an exchange that brings the rows of a group together.
+    /// Behind an exchange that brings the rows of a group together.
     fn exchanged(
         &mut self,
-        window: &WindowStep,
+        step: Grouped<'_>,
         filter: Option<Compiled>,
         input: Built,
         ports: Ports,
         planned: &ResolvedStep,
     ) -> Result<()> {
-        let sent = Sent::of(window, &input.schema, ports.late_read || ports.failed_read)?;
-        let (mut main, mut late, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let sides_read = ports.late_read || ports.failed_read || ports.overflow_read;
+        let all = sides_read || step.passes_on();
+        let sent = Sent::of(step, &input.schema, all)?;
+        let (mut main, mut sides) = (Vec::new(), Sides::default());
         for from in &input.refs {
             let plan = StatelessPlan {
                 filter: filter.clone(),
                 project: Some(sent.project.clone()),
             };
             let before = self.node(&ports, from, NodeKind::Stateless(plan), &sent.schema, false);
-            failed.extend(port_of(&[before], Port::Failed));
+            sides.failed.extend(port_of(&[before], Port::Failed));
             let arrival = self.exchange(&ports.main, before, &sent);
 
             let group = sent
@@ -297,30 +421,37 @@ impl Builder<'_> {
                 .iter()
                 .map(|index| Compiled::column(&sent.schema, *index))
                 .collect();
-            let plan = window_plan(window, None, group, &sent.schema)?;
+            let plan = step.plan(None, group, &sent.schema, &ports)?;
             let updating = planned.stream.updating;
-            let node = self.node(
-                &ports,
-                &arrival,
-                NodeKind::Window(plan),
-                &planned.stream.schema,
-                updating,
-            );
-            main.push(node);
-            if ports.late_read {
-                late.push(self.input_columns(
-                    &ports,
-                    port_of(&[node], Port::Late)[0],
-                    &sent.schema,
-                    &input.schema,
-                )?);
+            let schema = match step.passes_on() {
+                true => sent.schema.clone(),
+                false => planned.stream.schema.clone(),
+            };
+            let node = self.node(&ports, &arrival, plan, &schema, updating);
+            main.push(match step.passes_on() {
+                true => self.input_columns(&ports, node, &schema, &input.schema)?,
+                false => self.top(step, &ports, node, &schema),
+            });
+            sides.timed_out.extend(port_of(&[node], Port::TimedOut));
+            for (read, port, side) in [
+                (ports.late_read, Port::Late, &mut sides.late),
+                (ports.overflow_read, Port::Overflow, &mut sides.overflow),
+            ] {
+                if read {
+                    side.push(self.input_columns(
+                        &ports,
+                        port_of(&[node], port)[0],
+                        &sent.schema,
+                        &input.schema,
+                    )?);
+                }
             }
             if ports.failed_read {
                 let (from, to) = (
                     failed_schema(&sent.schema),
                     Arc::new(failed_schema(&input.schema)),
                 );
-                failed.push(self.input_columns(
+                sides.failed.push(self.input_columns(
                     &ports,
                     port_of(&[node], Port::Failed)[0],
                     &from,
@@ -328,11 +459,12 @@ impl Builder<'_> {
                 )?);
             }
         }
-        let built = Built {
-            refs: main,
-            schema: planned.stream.schema.clone(),
+        let schema = match step.passes_on() {
+            true => input.schema.clone(),
+            false => planned.stream.schema.clone(),
         };
-        self.finish(ports, &input, built, late, failed);
+        let built = Built { refs: main, schema };
+        self.finish(ports, &input, built, sides);
         Ok(())
     }
 
@@ -381,14 +513,13 @@ impl Builder<'_> {
             filter: None,
             project: Some(project),
         };
-        let ports = Ports {
-            main: ports.main.clone(),
-            late: String::new(),
-            failed: String::new(),
-            late_read: false,
-            failed_read: false,
-        };
-        Ok(self.node(&ports, &from, NodeKind::Stateless(plan), want, false))
+        Ok(self.node(
+            &ports.quiet(""),
+            &from,
+            NodeKind::Stateless(plan),
+            want,
+            false,
+        ))
     }
 
     fn node(
@@ -403,16 +534,19 @@ impl Builder<'_> {
         let input_updates = self.updates(from);
         let nodes = &mut self.stages[stage].nodes;
         let node = nodes.len();
-        let is_window = matches!(kind, NodeKind::Window(_));
+        let stateless = matches!(kind, NodeKind::Stateless(_));
+        let is_match = matches!(kind, NodeKind::Match(_));
         nodes.push(NodePlan {
             name: ports.main.clone(),
             from: feed,
-            state_hash: state_hash(&ports.main, &kind),
+            state_hash: state_hash(&ports.main, &kind, schema),
             kind,
             schema: schema.clone(),
-            updating: updating || (!is_window && input_updates),
-            late_read: is_window && ports.late_read,
+            updating: updating || (stateless && input_updates),
+            late_read: !stateless && ports.late_read,
             failed_read: ports.failed_read,
+            timed_out_read: is_match && ports.timed_out_read,
+            overflow_read: is_match && ports.overflow_read,
         });
         StreamRef {
             stage,
@@ -434,31 +568,28 @@ impl Builder<'_> {
     }
 
     /// Makes a step's streams known.
-    fn finish(
-        &mut self,
-        ports: Ports,
-        input: &Built,
-        main: Built,
-        late: Vec<StreamRef>,
-        failed: Vec<StreamRef>,
-    ) {
+    fn finish(&mut self, ports: Ports, input: &Built, main: Built, sides: Sides) {
         let failed_schema = Arc::new(failed_schema(&input.schema));
+        for (name, refs, schema) in [
+            (ports.late, sides.late, &input.schema),
+            (ports.failed, sides.failed, &failed_schema),
+            (ports.timed_out, sides.timed_out, &main.schema),
+            (ports.overflow, sides.overflow, &input.schema),
+        ] {
+            let schema = schema.clone();
+            self.built.insert(name, Built { refs, schema });
+        }
         self.built.insert(ports.main, main);
-        self.built.insert(
-            ports.late,
-            Built {
-                refs: late,
-                schema: input.schema.clone(),
-            },
-        );
-        self.built.insert(
-            ports.failed,
-            Built {
-                refs: failed,
-                schema: failed_schema,
-            },
-        );
     }
+}
+
+/// Where the rows of a step's side streams come from.
+#[derive(Default)]
+struct Sides {
+    late: Vec<StreamRef>,
+    failed: Vec<StreamRef>,
+    timed_out: Vec<StreamRef>,
+    overflow: Vec<StreamRef>,
 }
 
 /// Another port of nodes.
@@ -483,18 +614,18 @@ struct Sent {
 }
 
 impl Sent {
-    /// The columns that the window needs (or all of the input's), then those of the groups that are computed.
-    fn of(window: &WindowStep, input: &Schema, all: bool) -> Result<Self> {
-        let mut needed = call_columns(window.aggregation.calls.iter());
+    /// The columns that the step needs (or all of the input's), then those of the groups that are computed.
+    fn of(step: Grouped<'_>, input: &Schema, all: bool) -> Result<Self> {
+        let group = step.group();
+        let mut needed = step.columns();
         needed.extend(
-            window
-                .group
+            group
                 .iter()
                 .filter_map(|item| item.compiled.as_column())
                 .map(|column| column.name().to_string()),
         );
         let computed = |item: &&Item| item.compiled.as_column().is_none();
-        let any = all || !needed.is_empty() || window.group.iter().any(|item| computed(&item));
+        let any = all || !needed.is_empty() || group.iter().any(|item| computed(&item));
         let is_sent = |index: &usize| {
             all || needed.contains(input.field(*index).name()) || (!any && *index == 0)
         };
@@ -506,7 +637,7 @@ impl Sent {
             })
             .collect();
         let mut key = Vec::new();
-        for (at, item) in window.group.iter().enumerate() {
+        for (at, item) in group.iter().enumerate() {
             let passed = item
                 .compiled
                 .as_column()
@@ -546,7 +677,7 @@ fn window_plan(
             ..call.clone()
         })
     });
-    let emitted_as_is = window.group.len() + 2;
+    let emitted_as_is = window.group.len() + window.kind.bounds();
     let project = (0..emitted_as_is).map(|index| Compiled::column(&aggregation.aggregated, index));
     Ok(WindowPlan {
         input: Arc::new(input.clone()),

@@ -134,8 +134,8 @@ fn same_events(before: &SourceKind, after: &SourceKind) -> bool {
 struct StepState<'a> {
     /// By the input of the stage it is in.
     accumulators: Vec<(&'a str, u64)>,
-    /// Who sends them, and their layout.
-    under_way: Option<String>,
+    /// Who sends them, and their layout; for each exchange that the step has.
+    under_way: Vec<String>,
 }
 
 fn steps(plan: &JobPlan) -> BTreeMap<&str, StepState<'_>> {
@@ -146,10 +146,13 @@ fn steps(plan: &JobPlan) -> BTreeMap<&str, StepState<'_>> {
     };
     for stage in &plan.stages {
         for node in &stage.nodes {
-            let state = steps.entry(&node.name).or_default();
+            let state = steps.entry(step_of(&node.name)).or_default();
             match node.kind {
                 NodeKind::Stateless(_) => {}
-                NodeKind::Window(_) => state.accumulators.push((input(stage), node.state_hash)),
+                NodeKind::Window(_)
+                | NodeKind::Match(_)
+                | NodeKind::Deduplicate(_)
+                | NodeKind::TopN(_) => state.accumulators.push((input(stage), node.state_hash)),
             }
         }
     }
@@ -157,9 +160,15 @@ fn steps(plan: &JobPlan) -> BTreeMap<&str, StepState<'_>> {
         let from = input(&plan.stages[exchange.from.stage]);
         let rows = schema_text(&exchange.schema);
         let layout = format!("{rows} from {from} by {:?}", exchange.key);
-        steps.entry(&exchange.name).or_default().under_way = Some(layout);
+        let state = steps.entry(step_of(&exchange.name)).or_default();
+        state.under_way.push(layout);
     }
     steps
+}
+
+/// The step that a part of one belongs to (`<step>.top`): names have no dots.
+fn step_of(part: &str) -> &str {
+    part.split('.').next().unwrap_or(part)
 }
 
 fn step_fate(before: &StepState<'_>, after: &StepState<'_>) -> Fate {
@@ -181,7 +190,7 @@ fn step_fate(before: &StepState<'_>, after: &StepState<'_>) -> Fate {
         Fate::Incompatible {
             why: "its window, groups or aggregates are other ones",
             // Rows under way may be folded into groups of before.
-            discardable: before.under_way.is_none(),
+            discardable: before.under_way.is_empty(),
         }
     } else {
         Fate::Incompatible {

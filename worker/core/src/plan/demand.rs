@@ -23,9 +23,10 @@ impl Demand {
             demand.add(&sink.from, names_of(&sink.schema));
         }
         for (step, planned) in resolved.steps.iter().rev() {
-            let [main, late, failed] =
-                ["", ".late", ".failed"].map(|port| format!("{}{port}", step.name));
-            if [&main, &late, &failed]
+            let [main, late, failed, timed_out, overflow] =
+                ["", ".late", ".failed", ".timedOut", ".overflow"]
+                    .map(|port| format!("{}{port}", step.name));
+            if [&main, &late, &failed, &timed_out, &overflow]
                 .into_iter()
                 .all(|stream| !demand.is_read(stream))
             {
@@ -33,6 +34,7 @@ impl Demand {
             }
             let mut needed = demand.needed_by(planned, &main);
             needed.extend(demand.columns(&late).cloned());
+            needed.extend(demand.columns(&overflow).cloned());
             needed.extend(
                 demand
                     .columns(&failed)
@@ -88,9 +90,22 @@ impl Demand {
                         .flat_map(|item| item.compiled.columns()),
                 );
             }
+            StepKind::Deduplicate(step) => {
+                needed.extend(self.columns(main).cloned());
+                needed.extend(step.by.iter().flat_map(|item| item.compiled.columns()));
+            }
             StepKind::Window(window) => {
                 needed.extend(window.group.iter().flat_map(|item| item.compiled.columns()));
                 needed.extend(call_columns(window.aggregation.calls.iter()));
+            }
+            StepKind::Match(pattern) => {
+                needed.extend(
+                    pattern
+                        .partition
+                        .iter()
+                        .flat_map(|item| item.compiled.columns()),
+                );
+                needed.extend(pattern.columns());
             }
         }
         needed

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use arrow::datatypes::Schema;
-use streamjob_crds::{Duration, Guarantee};
+use streamjob_crds::{AfterMatch, Duration, Guarantee};
 
 use super::{
-    ExchangePlan, JobPlan, JournalPlan, NodeKind, NodePlan, SinkKind, SinkPlan, SourceKind,
-    SourcePlan, StageInput, StagePlan, WindowKind, WindowPlan,
+    DedupPlan, ExchangePlan, JobPlan, JournalPlan, MatchPlan, NodeKind, NodePlan, SinkKind,
+    SinkPlan, SourceKind, SourcePlan, StageInput, StagePlan, TopNPlan, WindowKind, WindowPlan,
 };
 use crate::chunk::Millis;
 use crate::expr::{Compiled, type_name};
@@ -294,8 +294,16 @@ fn node_text(text: &mut String, node: &NodePlan) {
             put(text, 2, "state: none".to_string());
         }
         NodeKind::Window(window) => window_text(text, node, window),
+        NodeKind::Match(pattern) => match_text(text, node, pattern),
+        NodeKind::Deduplicate(plan) => dedup_text(text, plan),
+        NodeKind::TopN(plan) => top_text(text, node, plan),
     }
-    for (side, read) in [("late", node.late_read), ("failed", node.failed_read)] {
+    for (side, read) in [
+        ("late", node.late_read),
+        ("failed", node.failed_read),
+        ("timedOut", node.timed_out_read),
+        ("overflow", node.overflow_read),
+    ] {
         if read {
             put(text, 2, format!("{side} rows go to {}.{side}", node.name));
         }
@@ -314,11 +322,7 @@ fn window_text(text: &mut String, node: &NodePlan, window: &WindowPlan) {
     } else {
         format!("groups by {}", group.join(", "))
     };
-    put(
-        text,
-        2,
-        format!("{} windows, {by}", window_kind(window.kind)),
-    );
+    put(text, 2, format!("{}, {by}", window_kind(window.kind)));
     if window.allowed_lateness > 0 {
         put(
             text,
@@ -345,19 +349,125 @@ fn window_text(text: &mut String, node: &NodePlan, window: &WindowPlan) {
         text,
         2,
         format!(
-            "state: for each group and window {} aggregate{} ({})",
+            "state: for each group{} {} aggregate{} ({})",
+            if window.kind.bounds() > 0 {
+                " and window"
+            } else {
+                ""
+            },
             results.len(),
             if results.len() == 1 { "" } else { "s" },
             results.join(", ")
         ),
     );
-    let emitted: Vec<String> = node
-        .schema
-        .fields()
-        .iter()
-        .map(|field| format!("{} {}", field.name(), type_name(field.data_type())))
+    put(text, 2, format!("emits {}", typed_columns(&node.schema)));
+}
+
+fn typed_columns(schema: &Schema) -> String {
+    let fields = schema.fields().iter();
+    let typed = fields.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+    typed.collect::<Vec<_>>().join(", ")
+}
+
+fn match_text(text: &mut String, node: &NodePlan, plan: &MatchPlan) {
+    if let Some(filter) = &plan.filter {
+        put(text, 2, format!("where {}", filter.sql));
+    }
+    let group: Vec<&str> = (0..plan.partition.len())
+        .map(|at| node.schema.field(at).name().as_str())
         .collect();
-    put(text, 2, format!("emits {}", emitted.join(", ")));
+    let by = match group.as_slice() {
+        [] => "in one group".to_string(),
+        group => format!("in groups by {}", group.join(", ")),
+    };
+    let within = match plan.within {
+        Some(within) => format!("within {}", millis(within)),
+        None => "without limit in time".to_string(),
+    };
+    let contiguity = match plan.nfa.strict {
+        true => "no other events between",
+        false => "other events may lie between",
+    };
+    put(
+        text,
+        2,
+        format!("match {} {by}, {within}, {contiguity}", plan.pattern),
+    );
+    for variable in &plan.variables {
+        let row = variable.row.as_ref().map(|row| row.sql.as_str());
+        let tried = variable.tried.as_ref();
+        let how = match (row, tried) {
+            (Some(row), None) => format!("{row}, for whole batches"),
+            (Some(row), Some(_)) => format!("{row}, for whole batches; the rest looks back"),
+            (None, Some(_)) => "looks back, event by event".to_string(),
+            (None, None) => "any event".to_string(),
+        };
+        put(text, 3, format!("{}: {how}", variable.name));
+    }
+    let after = match plan.after {
+        AfterMatch::SkipPastLastEvent => "a match ends all other starts of its group",
+        AfterMatch::SkipToNextEvent => "every start is looked at by itself",
+    };
+    put(text, 2, after.to_string());
+    let elements = plan.nfa.variables.len();
+    put(
+        text,
+        2,
+        format!(
+            "state: for each start at most {elements} way{} and the events they have taken; at most {} starts a group",
+            if elements == 1 { "" } else { "s" },
+            plan.most_partial
+        ),
+    );
+    put(text, 2, format!("emits {}", typed_columns(&node.schema)));
+}
+
+fn dedup_text(text: &mut String, plan: &DedupPlan) {
+    let by: Vec<&str> = plan
+        .by
+        .iter()
+        .map(|by| match by.sql.starts_with('#') {
+            true => "a computed column",
+            false => by.sql.as_str(),
+        })
+        .collect();
+    let (within, kept) = (millis(plan.within), millis(plan.within.saturating_mul(2)));
+    let first = format!(
+        "first of rows with equal {}, within {within}",
+        by.join(", ")
+    );
+    put(text, 2, first);
+    let state =
+        format!("state: keys and times of the rows that went through, for {kept} of event time");
+    put(text, 2, state);
+}
+
+fn top_text(text: &mut String, node: &NodePlan, plan: &TopNPlan) {
+    let name = |at: usize| node.schema.field(at).name().as_str();
+    let by: Vec<String> = plan
+        .by
+        .iter()
+        .map(|by| {
+            let direction = if by.descending { " DESC" } else { "" };
+            let nulls = if by.nulls_first { " NULLS FIRST" } else { "" };
+            format!("{}{direction}{nulls}", name(by.column))
+        })
+        .collect();
+    let partition: Vec<&str> = plan.partition.iter().map(|at| name(*at)).collect();
+    let of = match partition.as_slice() {
+        [] => "a window".to_string(),
+        columns => format!("a window and {}", columns.join(", ")),
+    };
+    put(
+        text,
+        2,
+        format!("first {} of {of} by {}", plan.n, by.join(", ")),
+    );
+    put(
+        text,
+        2,
+        "state: the first rows of each open window".to_string(),
+    );
 }
 
 fn window_kind(kind: WindowKind) -> String {
@@ -370,22 +480,25 @@ fn window_kind(kind: WindowKind) -> String {
     };
     match kind {
         WindowKind::Tumbling { size, offset } => {
-            format!("tumbling {}{}", millis(size), shifted(offset))
+            format!("tumbling {}{} windows", millis(size), shifted(offset))
         }
         WindowKind::Sliding {
             size,
             slide,
             offset,
         } => format!(
-            "sliding {} every {}{}",
+            "sliding {} every {}{} windows",
             millis(size),
             millis(slide),
             shifted(offset)
         ),
         WindowKind::Cumulating { size, step } => {
-            format!("cumulating {} by {}", millis(size), millis(step))
+            format!("cumulating {} by {} windows", millis(size), millis(step))
         }
-        WindowKind::Session { gap } => format!("session (gap {})", millis(gap)),
+        WindowKind::Session { gap } => format!("session (gap {}) windows", millis(gap)),
+        WindowKind::Running { ttl } => {
+            format!("running, forgotten {} after the newest row", millis(ttl))
+        }
     }
 }
 

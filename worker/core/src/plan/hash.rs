@@ -9,8 +9,8 @@ use arrow::datatypes::Schema;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
-    AggregateCall, Feed, JobPlan, NodeKind, NodePlan, SinkKind, SinkPlan, SourceKind, SourcePlan,
-    StageInput, WindowPlan,
+    AggregateCall, DedupPlan, Feed, JobPlan, Look, MatchPlan, NodeKind, NodePlan, Pick, SinkKind,
+    SinkPlan, SourceKind, SourcePlan, StageInput, Tried, Variable, WindowPlan,
 };
 use crate::expr::Compiled;
 
@@ -52,11 +52,14 @@ pub fn plan_hash(plan: &JobPlan) -> String {
     format!("{:032x}", xxh3_128(text.as_bytes()))
 }
 
-/// A digest of what a node's state depends on; equal: one can go on from the other's.
-pub(super) fn state_hash(name: &str, kind: &NodeKind) -> u64 {
+/// A digest of what the state of a node that emits rows of `schema` depends on; equal: one can go on from the other's.
+pub(super) fn state_hash(name: &str, kind: &NodeKind, schema: &Schema) -> u64 {
     let text = match kind {
         NodeKind::Stateless(_) => "stateless".to_string(),
         NodeKind::Window(window) => format!("{name}: {}", window_text(window)),
+        NodeKind::Match(pattern) => format!("{name}: {}", match_text(pattern)),
+        NodeKind::Deduplicate(plan) => format!("{name}: {}", dedup_text(plan)),
+        NodeKind::TopN(plan) => format!("{name}: {plan:?} of {}", schema_text(schema)),
     };
     xxh3_64(text.as_bytes())
 }
@@ -108,6 +111,9 @@ fn node_text(node: &NodePlan) -> String {
             )
         }
         NodeKind::Window(window) => window_text(window),
+        NodeKind::Match(pattern) => match_text(pattern),
+        NodeKind::Deduplicate(plan) => dedup_text(plan),
+        NodeKind::TopN(plan) => format!("{plan:?}"),
     };
     let NodePlan {
         name,
@@ -116,10 +122,19 @@ fn node_text(node: &NodePlan) -> String {
         updating,
         late_read,
         failed_read,
-        ..
+        timed_out_read,
+        overflow_read,
+        state_hash: _,
+        kind: _,
     } = node;
+    let matches = match (timed_out_read, overflow_read) {
+        (false, false) => "",
+        (true, false) => " timedOut",
+        (false, true) => " overflow",
+        (true, true) => " timedOut overflow",
+    };
     format!(
-        "node {name} from {}: {kind} -> {} {updating} {late_read} {failed_read}",
+        "node {name} from {}: {kind} -> {} {updating} {late_read} {failed_read}{matches}",
         feed_text(*from),
         schema_text(schema)
     )
@@ -149,6 +164,68 @@ fn window_text(window: &WindowPlan) -> String {
         exprs_text(project),
         option_text(having.as_ref()),
     )
+}
+
+fn match_text(plan: &MatchPlan) -> String {
+    let MatchPlan {
+        input,
+        held,
+        filter,
+        partition,
+        pattern,
+        nfa,
+        variables,
+        within,
+        after,
+        most_partial,
+        looks,
+        matched,
+        project,
+    } = plan;
+    let held = held.iter().map(|column| {
+        let field = input.field(*column);
+        format!("{} {:?}", field.name(), field.data_type())
+    });
+    let held: Vec<String> = held.collect();
+    let variables = variables.iter().map(|Variable { name, row, tried }| {
+        let tried = tried.as_ref().map_or(String::new(), |tried| {
+            let Tried {
+                looks,
+                condition,
+                schema: _,
+            } = tried;
+            format!(" and {} of {}", condition.sql, looks_text(looks))
+        });
+        format!("{name} as {}{tried}", option_text(row.as_ref()))
+    });
+    format!(
+        "match {pattern} strict {} of {} where {} by {} define {} within {within:?} {after:?} most {most_partial} looks {} over {} select {}",
+        nfa.strict,
+        held.join(", "),
+        option_text(filter.as_ref()),
+        exprs_text(partition),
+        variables.collect::<Vec<_>>().join("; "),
+        looks_text(looks),
+        schema_text(matched),
+        exprs_text(project),
+    )
+}
+
+fn looks_text(looks: &[Look]) -> String {
+    let looks = looks.iter().map(|Look { variable, pick }| {
+        let pick = match pick {
+            Pick::First(of) => format!("first({})", of.sql),
+            Pick::Last(of, back) => format!("last({}, {back})", of.sql),
+            Pick::Fold(call) => call_text(call),
+        };
+        format!("{variable:?} {pick}")
+    });
+    looks.collect::<Vec<_>>().join(", ")
+}
+
+fn dedup_text(plan: &DedupPlan) -> String {
+    let DedupPlan { by, within } = plan;
+    format!("first of {} within {within}", exprs_text(by))
 }
 
 fn call_text(call: &AggregateCall) -> String {

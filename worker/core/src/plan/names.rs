@@ -110,6 +110,25 @@ pub(super) fn listed(names: &[&str]) -> String {
     shown.join(", ") + if names.len() > SHOWN { ", …" } else { "" }
 }
 
+/// Complains where more than one of `given` is there.
+pub(super) fn at_most_one(path: &str, given: &[(&str, bool)], problems: &mut Vec<Problem>) -> bool {
+    let of = |there: bool| given.iter().filter(move |given| given.1 || !there);
+    let present: Vec<&str> = of(true).map(|(name, _)| *name).collect();
+    if present.len() > 1 {
+        let all: Vec<&str> = of(false).map(|(name, _)| *name).collect();
+        let (all, present) = (listed(&all), list(&present, "and"));
+        problems.push(
+            Problem::new(
+                path,
+                format!("at most one of {all} may be given, not {present}"),
+            )
+            .hint("make two steps, one after the other"),
+        );
+        return false;
+    }
+    true
+}
+
 /// Complains unless one of `given` is there, and only one.
 pub(super) fn exactly_one(path: &str, given: &[(&str, bool)], problems: &mut Vec<Problem>) -> bool {
     let present: Vec<&str> = given

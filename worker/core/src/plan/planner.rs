@@ -10,6 +10,7 @@ use super::build::build;
 use super::connections;
 use super::demand::Demand;
 use super::names::{check_job, check_list, listed, unknown};
+use super::pattern;
 use super::sinks::{self, ResolvedSink};
 use super::sources::{self, ResolvedSource};
 use super::steps::{self, ResolvedStep};
@@ -47,6 +48,7 @@ pub fn plan(name: &str, namespace: &str, spec: &StreamJobSpec) -> Result<JobPlan
     let demand = Demand::of(&resolved);
     warn_unread(spec, &resolved, &demand, &mut warnings);
     warn_cumulating(&resolved, &mut warnings);
+    pattern::warn(&spec.steps, &mut warnings);
     let layout = build(&resolved, &demand).map_err(|error| {
         vec![Problem::new(
             "spec.steps",
@@ -195,7 +197,7 @@ impl<'a> Streams<'a> {
         }
         // A step in a circle is told of as such, not as unknown.
         for step in &spec.steps {
-            for port in ["", ".late", ".failed"] {
+            for port in ["", ".late", ".failed", ".timedOut", ".overflow"] {
                 known.entry(format!("{}{port}", step.name)).or_insert(None);
             }
         }
@@ -218,7 +220,14 @@ impl<'a> Streams<'a> {
             }
         };
         let name = |port: &str| format!("{}{port}", step.name);
-        self.known.insert(name(""), Some(resolved.stream.clone()));
+        let emitted = &resolved.stream;
+        self.known.insert(name(""), Some(emitted.clone()));
+        self.known.insert(
+            name(".timedOut"),
+            Some(emitted.aside(emitted.schema.clone())),
+        );
+        self.known
+            .insert(name(".overflow"), Some(input.aside(input.schema.clone())));
         self.known
             .insert(name(".late"), Some(input.aside(input.schema.clone())));
         self.known.insert(
@@ -233,8 +242,16 @@ impl<'a> Streams<'a> {
         let (node, side) = split(from);
         let step = self.spec.steps.iter().find(|step| step.name == node);
         let sides: &[&str] = match step {
+            Some(step) if step.pattern.is_some() => &["late", "failed", "timedOut", "overflow"],
             // Aggregates without a window are told of elsewhere.
-            Some(step) if step.window.is_some() || step.aggregate.is_some() => &["late", "failed"],
+            Some(step)
+                if step.window.is_some()
+                    || step.running.is_some()
+                    || step.aggregate.is_some()
+                    || step.deduplicate.is_some() =>
+            {
+                &["late", "failed"]
+            }
             Some(_) => &["failed"],
             None => &["malformed"],
         };
@@ -363,7 +380,8 @@ fn warn_unread(
     warnings: &mut Vec<Problem>,
 ) {
     for (at, step) in spec.steps.iter().enumerate() {
-        let ports = ["", ".late", ".failed"].map(|port| format!("{}{port}", step.name));
+        let ports = ["", ".late", ".failed", ".timedOut", ".overflow"]
+            .map(|port| format!("{}{port}", step.name));
         if ports.iter().all(|stream| !demand.is_read(stream)) {
             let message = format!(
                 "no sink gets anything from step `{}`: it is left out",

@@ -1,5 +1,6 @@
 //! Sinks: where rows go, and what a withdrawn row looks like there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -112,17 +113,14 @@ fn key(names: &[String], stream: &Stream, path: &str, problems: &mut Vec<Problem
     indices
 }
 
-/// Whether equal keys mean the same row of a window: the key covers the group columns and `window_start`.
+/// Whether equal keys mean the same row of a group: the key covers the group columns and `window_start`.
 fn is_keyed(stream: &Stream, key: &[&str]) -> bool {
     let Some(identity) = &stream.identity else {
         return false;
     };
-    // The last one is `window_end`, which `window_start` decides for all windows but cumulating ones.
-    let needed = &identity[..identity.len().saturating_sub(1)];
-    !key.is_empty()
-        && needed
-            .iter()
-            .all(|names| key.iter().any(|name| names.contains(*name)))
+    let covered = |names: &BTreeSet<String>| key.iter().any(|name| names.contains(*name));
+    // The row of one global group has nothing that could be its key.
+    identity.key().next().is_some() && identity.key().all(covered)
 }
 
 /// Sinks that get in each other's way, or in the job's.

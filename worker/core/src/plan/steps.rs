@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use streamjob_crds::Step;
+use streamjob_crds::{Match, Step};
 
-use super::names::column_problem;
-use super::stream::{Lineage, Stream, follow};
-use super::{WindowKind, window};
+use super::deduplicate::{DedupStep, deduplicate};
+use super::names::{at_most_one, column_problem};
+use super::pattern::MatchStep;
+use super::stream::{Identity, Lineage, Stream, follow};
+use super::top::{self, TopStep};
+use super::{WindowKind, running, window};
 use crate::chunk::Millis;
 use crate::expr::{self, Aggregation, Compiled, Item, TIMESTAMP};
 use crate::problem::{Problem, list};
@@ -29,6 +32,8 @@ pub(super) enum StepKind {
         select: Option<Vec<Item>>,
     },
     Window(Box<WindowStep>),
+    Match(Box<MatchStep>),
+    Deduplicate(DedupStep),
 }
 
 #[derive(Clone, Debug)]
@@ -40,13 +45,14 @@ pub(super) struct WindowStep {
     pub aggregation: Aggregation,
     /// Whether its groups are whole in the tasks of its input.
     pub stays: bool,
+    pub top: Option<TopStep>,
 }
 
 impl ResolvedStep {
     pub fn window(&self) -> Option<&WindowStep> {
         match &self.kind {
             StepKind::Window(window) => Some(window),
-            StepKind::Stateless { .. } => None,
+            _ => None,
         }
     }
 }
@@ -58,11 +64,26 @@ pub(super) fn resolve(
     path: &str,
 ) -> Result<ResolvedStep, Vec<Problem>> {
     let mut problems = Vec::new();
+    let kinds = [
+        ("window", step.window.is_some()),
+        ("running", step.running.is_some()),
+        ("match", step.pattern.is_some()),
+        ("deduplicate", step.deduplicate.is_some()),
+    ];
+    if !at_most_one(path, &kinds, &mut problems) {
+        return Err(problems);
+    }
     check_shape(step, path, &mut problems);
     let filter = keep(filter(step, input, path), &mut problems).flatten();
-    let resolved = match step.window {
-        None => stateless(step, input, path, &mut problems),
-        Some(_) => windowed(step, input, path, &mut problems),
+    let resolved = if let Some(pattern) = &step.pattern {
+        matched(pattern, input, &format!("{path}.match"), &mut problems)
+    } else if let Some(wanted) = &step.deduplicate {
+        let path = format!("{path}.deduplicate");
+        deduplicate(wanted, input, &path, &mut problems)
+    } else if step.window.is_some() || step.running.is_some() {
+        aggregated(step, input, path, &mut problems)
+    } else {
+        stateless(step, input, path, &mut problems)
     };
     match resolved {
         Some((kind, stream)) if problems.is_empty() => Ok(ResolvedStep {
@@ -74,7 +95,7 @@ pub(super) fn resolve(
     }
 }
 
-fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+pub(super) fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
     result.map_err(|more| problems.extend(more)).ok()
 }
 
@@ -84,14 +105,39 @@ fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
         ("groupBy", step.group_by.is_some()),
         ("aggregate", step.aggregate.is_some()),
         ("having", step.having.is_some()),
+        ("topN", step.top_n.is_some()),
     ];
-    if step.window.is_none() {
+    let whole = match (&step.pattern, &step.deduplicate) {
+        (Some(_), _) => Some((
+            "match",
+            "what a match emits is `partitionBy` and `measures`; go on in a step of its own",
+        )),
+        (_, Some(_)) => Some((
+            "deduplicate",
+            "it passes rows on as they are; go on in a step of its own",
+        )),
+        _ => None,
+    };
+    if let Some((kind, hint)) = whole {
+        let select = [("select", step.select.is_some())];
+        for (field, _) in select.iter().chain(&given).filter(|(_, given)| *given) {
+            let message = format!("`{field}` and `{kind}` cannot be in one step");
+            problems.push(Problem::new(format!("{path}.{field}"), message).hint(hint));
+        }
+        return;
+    }
+    let what = if step.running.is_some() {
+        "running"
+    } else {
+        "window"
+    };
+    if step.window.is_none() && step.running.is_none() {
         let given = given.iter().filter(|(_, given)| *given);
         let fields: Vec<&str> = given.map(|(field, _)| *field).collect();
         if let Some(first) = fields.first() {
             let verb = if fields.len() == 1 { "needs" } else { "need" };
             let message = format!(
-                "{} {verb} a `window` in the same step",
+                "{} {verb} a `window` (or `running`) in the same step",
                 list(&fields, "and")
             );
             problems.push(
@@ -109,14 +155,17 @@ fn check_shape(step: &Step, path: &str, problems: &mut Vec<Problem>) {
     }
     if step.select.is_some() {
         problems.push(
-            Problem::new(format!("{path}.select"), "`select` and `window` cannot be in one step")
-                .hint("what a window emits is `groupBy` and `aggregate`; project before or behind it, in a step of its own"),
+            Problem::new(format!("{path}.select"), format!("`select` and `{what}` cannot be in one step"))
+                .hint("what is emitted is `groupBy` and `aggregate`; project before or behind it, in a step of its own"),
         );
     }
     if step.aggregate.as_ref().is_none_or(Vec::is_empty) {
         problems.push(
-            Problem::new(format!("{path}.aggregate"), "a window needs `aggregate`")
-                .hint("write for example `aggregate: [\"count(*) AS rows\"]`"),
+            Problem::new(
+                format!("{path}.aggregate"),
+                format!("`{what}` needs `aggregate`"),
+            )
+            .hint("write for example `aggregate: [\"count(*) AS rows\"]`"),
         );
     }
 }
@@ -135,10 +184,10 @@ fn filter(step: &Step, input: &Stream, path: &str) -> Result<Option<Compiled>, V
             .find(|column| !fixed.contains(column.as_str()))
         {
             let message = format!(
-                "`{column}` changes when the window emits its row again; only group and window columns can be used here"
+                "`{column}` changes when its row is emitted again; only group and window columns can be used here"
             );
             return Err(vec![
-                Problem::new(path, message).hint("use `having` in the step with the window"),
+                Problem::new(path, message).hint("use `having` in the step that emits it"),
             ]);
         }
     }
@@ -196,16 +245,31 @@ pub(super) fn field(item: &Item) -> Field {
     )
 }
 
-fn windowed(
+/// Aggregates over groups, in windows or running.
+fn aggregated(
     step: &Step,
     input: &Stream,
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<(StepKind, Stream)> {
-    let window = step.window.as_ref()?;
-    check_place(input, &format!("{path}.window"), problems);
-    let kind = window::kind(window, &format!("{path}.window"), problems);
-    let group = groups(step, input, &format!("{path}.groupBy"), problems);
+    let (kind, lateness, emit_every, updating) = match (&step.window, &step.running) {
+        (Some(window), _) => {
+            let path = format!("{path}.window");
+            check_place(input, "a window", &path, problems);
+            let lateness = window.allowed_lateness.as_millis();
+            let every = window.emit_every.map(|every| every.as_millis());
+            let kind = window::kind(window, &path, problems);
+            (kind, lateness, every, window::updates(window))
+        }
+        (None, Some(running)) => {
+            let path = format!("{path}.running");
+            check_place(input, "`running`", &path, problems);
+            (running::kind(running, &path, problems), 0, None, true)
+        }
+        (None, None) => return None,
+    };
+    let columns = step.group_by.as_deref().unwrap_or_default();
+    let group = groups(columns, input, &format!("{path}.groupBy"), problems);
     let items = step.aggregate.as_deref().unwrap_or_default();
     let having = step.having.as_deref();
     let aggregates = keep(
@@ -213,7 +277,16 @@ fn windowed(
         problems,
     );
     let group = group?;
-    let fields: Vec<Field> = group.iter().map(field).collect();
+    let bounds = match step.running {
+        Some(_) => &[][..],
+        None => &["window_start", "window_end"],
+    };
+    let bound = |name: &&str| Field::new(*name, TIMESTAMP, false);
+    let fields: Vec<Field> = group
+        .iter()
+        .map(field)
+        .chain(bounds.iter().map(bound))
+        .collect();
     let aggregation = keep(aggregates?.over(&fields), problems)?;
     for (at, item) in aggregation.items.iter().enumerate() {
         if let Some(message) = column_problem(&item.name) {
@@ -223,27 +296,60 @@ fn windowed(
     }
     let kept = kept_key(input, &group);
     let stays = kept.is_some();
-    let stream = emitted(&group, &aggregation, kept, window::updates(window));
+    let mut stream = emitted(&group, bounds, &aggregation, kept, updating);
+    let top = match &step.top_n {
+        None => None,
+        Some(top) => {
+            let top = top::resolve(top, kind, group.len(), &stream, path, problems)?;
+            stream.key = Some(top.key(&stream));
+            Some(top)
+        }
+    };
     let step = WindowStep {
         kind: kind?,
-        allowed_lateness: window.allowed_lateness.as_millis(),
-        emit_every: window.emit_every.map(|every| every.as_millis()),
+        allowed_lateness: lateness,
+        emit_every,
         group,
         aggregation,
         stays,
+        top,
     };
     Some((StepKind::Window(Box::new(step)), stream))
+}
+
+fn matched(
+    spec: &Match,
+    input: &Stream,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<(StepKind, Stream)> {
+    check_place(input, "a match", path, problems);
+    let columns = spec.partition_by.as_deref().unwrap_or_default();
+    let partition = groups(columns, input, &format!("{path}.partitionBy"), problems)?;
+    let kept = kept_key(input, &partition);
+    let stays = kept.is_some();
+    let one = |item: &Item| BTreeSet::from([item.name.clone()]);
+    let key = kept.unwrap_or_else(|| partition.iter().map(one).collect());
+    let step = MatchStep::resolve(spec, partition, stays, &input.schema, path, problems)?;
+    let stream = Stream {
+        schema: step.emitted(),
+        key: Some(key),
+        time: None,
+        identity: None,
+        updating: false,
+        side: false,
+    };
+    Some((StepKind::Match(Box::new(step)), stream))
 }
 
 /// The group columns. `None` also where one has a name that it cannot have: rows with two columns of one name could not
 /// even be thought about.
 fn groups(
-    step: &Step,
+    columns: &[String],
     input: &Stream,
     path: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<Vec<Item>> {
-    let columns = step.group_by.as_deref().unwrap_or_default();
     let group = keep(expr::group_items(columns, &input.schema, path), problems)?;
     let before = problems.len();
     for (at, item) in group.iter().enumerate() {
@@ -255,18 +361,22 @@ fn groups(
     (problems.len() == before).then_some(group)
 }
 
-/// What a window emits: the group columns, its bounds, the aggregates.
+/// What groups emit: the group columns, the window's bounds, the aggregates.
 fn emitted(
     group: &[Item],
+    bounds: &[&str],
     aggregation: &Aggregation,
     kept: Option<Lineage>,
     updating: bool,
 ) -> Stream {
-    let bounds = ["window_start", "window_end"];
     let fields = group
         .iter()
         .map(field)
-        .chain(bounds.map(|name| Field::new(name, TIMESTAMP, false)))
+        .chain(
+            bounds
+                .iter()
+                .map(|name| Field::new(*name, TIMESTAMP, false)),
+        )
         .chain(aggregation.items.iter().map(field));
     let one = |name: &str| BTreeSet::from([name.to_string()]);
     let groups: Lineage = group.iter().map(|item| one(&item.name)).collect();
@@ -274,32 +384,32 @@ fn emitted(
         schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
         key: Some(kept.unwrap_or_else(|| groups.clone())),
         time: None,
-        identity: Some(groups.into_iter().chain(bounds.map(one)).collect()),
+        identity: Some(Identity {
+            groups,
+            bounds: bounds.iter().map(|name| one(name)).collect(),
+        }),
         updating,
         side: false,
     }
 }
 
-fn check_place(input: &Stream, path: &str, problems: &mut Vec<Problem>) {
+/// `what`: the thing with event time that stands there.
+pub(super) fn check_place(input: &Stream, what: &str, path: &str, problems: &mut Vec<Problem>) {
     if input.side {
-        problems.push(
-            Problem::new(
-                path,
-                "a window cannot read a side stream, whose rows are out of event time",
-            )
-            .hint("sinks and steps without a window can"),
-        );
+        let message = format!("{what} cannot read a side stream, whose rows are out of event time");
+        problems
+            .push(Problem::new(path, message).hint(format!("sinks and steps without {what} can")));
     }
     if input.updating {
-        problems.push(
-            Problem::new(path, "a window cannot follow a step that emits rows again (`allowedLateness`, `emitEvery`): it would count them twice")
-                .hint("let the step before emit final rows only"),
+        let message = format!(
+            "{what} cannot follow a step that emits rows again (`allowedLateness`, `emitEvery`, `running`): it would count them twice"
         );
+        problems.push(Problem::new(path, message).hint("let the step before emit final rows only"));
     }
 }
 
 /// The input's key among the group columns; `None` unless all of it is there: rows of a group may then be in several tasks.
-fn kept_key(input: &Stream, group: &[Item]) -> Option<Lineage> {
+pub(super) fn kept_key(input: &Stream, group: &[Item]) -> Option<Lineage> {
     let kept: Lineage = input
         .key
         .as_ref()?

@@ -12,6 +12,22 @@ use crate::expr::Item;
 /// For each column of a list, its present names; none when it was left out.
 pub(super) type Lineage = Vec<BTreeSet<String>>;
 
+/// What tells the rows of groups apart.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub groups: Lineage,
+    /// `window_start` and `window_end`, where there are windows.
+    pub bounds: Lineage,
+}
+
+impl Identity {
+    /// The columns that a key must cover to mean one row: `window_start` decides `window_end`, for all windows but
+    /// cumulating ones. None: there is but one row.
+    pub fn key(&self) -> impl Iterator<Item = &BTreeSet<String>> {
+        self.groups.iter().chain(self.bounds.first())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     pub schema: SchemaRef,
@@ -19,8 +35,8 @@ pub(super) struct Stream {
     pub key: Option<Lineage>,
     /// The source's event time column; `None` behind a window, whose rows carry their time beside them.
     pub time: Option<BTreeSet<String>>,
-    /// Behind a window: the columns that tell its rows apart, group columns first, then `window_start` and `window_end`.
-    pub identity: Option<Lineage>,
+    /// Behind groups: the columns that tell its rows apart.
+    pub identity: Option<Identity>,
     /// Whether rows may be emitted again or withdrawn.
     pub updating: bool,
     /// Whether it is a side stream, or comes from one: nothing with event time may follow.
@@ -45,10 +61,10 @@ impl Stream {
                 .as_ref()
                 .map(|key| key.iter().map(follow).collect()),
             time: self.time.as_ref().map(follow),
-            identity: self
-                .identity
-                .as_ref()
-                .map(|identity| identity.iter().map(follow).collect()),
+            identity: self.identity.as_ref().map(|identity| Identity {
+                groups: identity.groups.iter().map(follow).collect(),
+                bounds: identity.bounds.iter().map(follow).collect(),
+            }),
             ..*self
         }
     }
@@ -69,7 +85,7 @@ impl Stream {
     pub fn fixed_columns(&self) -> BTreeSet<&str> {
         self.identity
             .iter()
-            .flatten()
+            .flat_map(|identity| identity.groups.iter().chain(&identity.bounds))
             .flatten()
             .map(String::as_str)
             .collect()

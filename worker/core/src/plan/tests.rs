@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::manifest;
 
+mod steps;
+
 const JOB: &str = "
 apiVersion: streamjob.dev/v1alpha1
 kind: StreamJob
@@ -639,8 +641,8 @@ fn messages_about_what_may_follow() {
     };
     assert_eq!(
         then("{name: big, from: spend, where: \"total > 10\"}", "big"),
-        "spec.steps[2].where: `total` changes when the window emits its row again; only group and window columns can be used here \
-         (use `having` in the step with the window)"
+        "spec.steps[2].where: `total` changes when its row is emitted again; only group and window columns can be used here \
+         (use `having` in the step that emits it)"
     );
     assert_eq!(
         then(
@@ -652,7 +654,7 @@ fn messages_about_what_may_follow() {
     let window = "window: {tumbling: {size: 1h}}, aggregate: [\"count(*) AS n\"]";
     assert_eq!(
         then(&format!("{{name: again, from: spend, {window}}}"), "again"),
-        "spec.steps[2].window: a window cannot follow a step that emits rows again (`allowedLateness`, `emitEvery`): it would count them twice \
+        "spec.steps[2].window: a window cannot follow a step that emits rows again (`allowedLateness`, `emitEvery`, `running`): it would count them twice \
          (let the step before emit final rows only)"
     );
     for from in ["spend.late", "events.malformed", "valid.failed"] {

@@ -59,7 +59,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// `None` for sessions, which lie on no grid.
+    /// `None` for sessions and running groups, which lie on no grid.
     pub fn new(kind: WindowKind) -> Option<Self> {
         let (size, step, offset, cumulating) = match kind {
             WindowKind::Tumbling { size, offset } => (size, size, offset, false),
@@ -69,7 +69,7 @@ impl Grid {
                 offset,
             } => (size, slide, offset, false),
             WindowKind::Cumulating { size, step } => (size, step, 0, true),
-            WindowKind::Session { .. } => return None,
+            WindowKind::Session { .. } | WindowKind::Running { .. } => return None,
         };
         Some(Grid {
             size: size.max(1),

@@ -32,7 +32,7 @@ use crate::aggregate::{Accumulator, Slot};
 use crate::chunk::{Chunk, Millis};
 use crate::expr::evaluate_each;
 use crate::key::GroupKeys;
-use crate::plan::WindowPlan;
+use crate::plan::{WindowKind, WindowPlan};
 use crate::stateless::{failed_schema, nullable};
 
 /// Something to put out.
@@ -49,6 +49,8 @@ enum What {
     Result(Slot),
     /// A row emitted before.
     Withdrawn(Box<[u8]>),
+    /// The row last emitted for a group that is forgotten.
+    Forgotten(Slot),
 }
 
 /// What a group comes to.
@@ -67,6 +69,8 @@ pub struct Emitter {
     /// Emitted rows as bytes, where they are kept.
     converter: Option<RowConverter>,
     failed_read: bool,
+    /// How long before its group's end a row's event time is.
+    before_end: Millis,
     queue: Vec<Queued>,
 }
 
@@ -90,11 +94,17 @@ impl Emitter {
         } else {
             None
         };
+        let before_end = match plan.kind {
+            // The time of its newest row.
+            WindowKind::Running { ttl } => ttl.saturating_add(1),
+            _ => 1,
+        };
         Ok(Emitter {
             plan,
             schema,
             converter,
             failed_read,
+            before_end,
             queue: Vec::new(),
         })
     }
@@ -114,6 +124,14 @@ impl Emitter {
     pub fn withdraw(&mut self, row: Box<[u8]>, end: Millis, before: Millis) {
         self.queue.push(Queued {
             what: What::Withdrawn(row),
+            end,
+            before,
+        });
+    }
+
+    pub fn forget(&mut self, slot: Slot, end: Millis, before: Millis) {
+        self.queue.push(Queued {
+            what: What::Forgotten(slot),
             end,
             before,
         });
@@ -140,7 +158,7 @@ impl Emitter {
         let (projected, outcomes) = self.outcomes(&aggregated)?;
         self.report_failed(&aggregated.groups, &results, &outcomes, out)?;
         let chunk = match &self.converter {
-            None => plain(&projected, &results, &outcomes)?,
+            None => self.plain(&projected, &results, &outcomes)?,
             Some(converter) => {
                 let rows = converter.convert_columns(projected.columns())?;
                 self.updates(store, converter, &queue, &rows, outcomes)?
@@ -172,8 +190,10 @@ impl Emitter {
                 slots.iter().map(|slot| of(store.group(*slot))),
             ))
         };
-        columns.push(time(|group| group.start));
-        columns.push(time(|group| group.end));
+        if self.plan.kind.bounds() > 0 {
+            columns.push(time(|group| group.start));
+            columns.push(time(|group| group.end));
+        }
         let mut failed: Vec<Option<String>> = vec![None; slots.len()];
         for accumulator in accumulators {
             let finished = accumulator.finish(slots)?;
@@ -259,7 +279,7 @@ impl Emitter {
         let Some(having) = &self.plan.having else {
             return Ok(None);
         };
-        let items = self.plan.group.len() + 2;
+        let items = self.plan.group.len() + self.plan.kind.bounds();
         let columns = groups
             .columns()
             .iter()
@@ -296,6 +316,10 @@ impl Emitter {
         for queued in queue {
             let (row, delete) = match &queued.what {
                 What::Withdrawn(row) => (row.clone(), true),
+                What::Forgotten(slot) => match store.group_mut(*slot).emitted.take() {
+                    Some(row) => (row, true),
+                    None => continue,
+                },
                 What::Result(slot) => {
                     let last = &mut store.group_mut(*slot).emitted;
                     match outcomes.next() {
@@ -316,7 +340,7 @@ impl Emitter {
             };
             emitted.push(row);
             deletes.push(delete);
-            times.push(queued.end.saturating_sub(1));
+            times.push(self.time(queued));
             before.push(queued.before);
         }
         let parser = converter.parser();
@@ -373,17 +397,41 @@ impl Emitter {
             failed.iter().map(|(_, reason)| reason),
         )));
         let rows = RecordBatch::try_new(Arc::new(failed_schema(&self.plan.input)), columns)?;
-        let of = |value: fn(&Queued) -> Millis| {
-            failed.iter().map(|(at, _)| value(results[*at])).collect()
-        };
-        let times = of(|queued| queued.end.saturating_sub(1));
+        let queued = || failed.iter().map(|(at, _)| results[*at]);
+        let times = queued().map(|queued| self.time(queued)).collect();
         out.failed.push(Chunk {
             rows,
             times,
-            before: of(|queued| queued.before),
+            before: queued().map(|queued| queued.before).collect(),
             deletes: None,
         });
         Ok(())
+    }
+
+    /// Event time of a row that goes out.
+    fn time(&self, queued: &Queued) -> Millis {
+        queued.end.saturating_sub(self.before_end)
+    }
+
+    /// Rows of a step that emits each group once.
+    fn plain(
+        &self,
+        projected: &RecordBatch,
+        results: &[&Queued],
+        outcomes: &[Outcome],
+    ) -> Result<Chunk, WindowError> {
+        let rows = || {
+            outcomes
+                .iter()
+                .zip(results)
+                .filter(|(outcome, _)| matches!(outcome, Outcome::Row(_)))
+        };
+        Ok(Chunk {
+            rows: projected.clone(),
+            times: rows().map(|(_, queued)| self.time(queued)).collect(),
+            before: rows().map(|(_, queued)| queued.before).collect(),
+            deletes: None,
+        })
     }
 
     /// Rows kept with their groups, as columns of the emitted schema; null where there is none.
@@ -431,7 +479,7 @@ impl Queued {
     fn slot(&self) -> Option<Slot> {
         match self.what {
             What::Result(slot) => Some(slot),
-            What::Withdrawn(_) => None,
+            What::Withdrawn(_) | What::Forgotten(_) => None,
         }
     }
 }
@@ -442,31 +490,9 @@ struct Aggregated {
     failed: Vec<Option<String>>,
 }
 
-/// Rows of a step that emits each group once.
-fn plain(
-    projected: &RecordBatch,
-    results: &[&Queued],
-    outcomes: &[Outcome],
-) -> Result<Chunk, WindowError> {
-    let rows = || {
-        outcomes
-            .iter()
-            .zip(results)
-            .filter(|(outcome, _)| matches!(outcome, Outcome::Row(_)))
-    };
-    Ok(Chunk {
-        rows: projected.clone(),
-        times: rows()
-            .map(|(_, queued)| queued.end.saturating_sub(1))
-            .collect(),
-        before: rows().map(|(_, queued)| queued.before).collect(),
-        deletes: None,
-    })
-}
-
 /// Group columns and window bounds as they are in `aggregated`, then the items as `having` names them.
 fn emitted_schema(plan: &WindowPlan) -> Result<SchemaRef, WindowError> {
-    let bounds = plan.group.len() + 2;
+    let bounds = plan.group.len() + plan.kind.bounds();
     let aggregated = plan.aggregated.fields();
     let items = plan.having_schema.fields().iter().skip(aggregated.len());
     let fields: Vec<Arc<Field>> = aggregated

@@ -42,7 +42,10 @@ pub fn foldable(node: &NodePlan) -> bool {
         return false;
     };
     !node.late_read
-        && !matches!(window.kind, WindowKind::Session { .. })
+        && !matches!(
+            window.kind,
+            WindowKind::Session { .. } | WindowKind::Running { .. }
+        )
         && window.allowed_lateness == 0
         && window.emit_every.is_none()
         && window.calls.iter().all(in_any_order)

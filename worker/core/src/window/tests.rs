@@ -2,6 +2,7 @@
 
 mod bench;
 mod random;
+mod running;
 
 use bench::*;
 

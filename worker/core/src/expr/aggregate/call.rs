@@ -33,7 +33,7 @@ const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: usize = 100_000;
 
 /// Plans a call of an aggregate function over rows of `input`.
-pub(super) fn plan(
+pub(in crate::expr) fn plan(
     function: &Function,
     text: Text<'_>,
     input: &Schema,

@@ -134,3 +134,37 @@ fn a_source_reads_what_it_read() {
         assert_eq!(blocks, [true, true], "{edit:?}");
     }
 }
+
+#[test]
+fn every_kind_of_step_with_state_is_told_of() {
+    let top = (
+        "aggregate: [sum(n) AS total]",
+        "aggregate: [sum(n) AS total], topN: {by: total, n: 3}",
+    );
+    let (words, blocks) = told(&[top]);
+    assert!(
+        words.contains("`kinds` Incompatible (its rows are handed"),
+        "{words}"
+    );
+    assert_eq!(
+        blocks,
+        [true, true],
+        "a part of it is behind an exchange more"
+    );
+
+    let running = (
+        "[user], window: {tumbling: {size: 1m}}",
+        "[user], running: {ttl: 1h}",
+    );
+    let (words, blocks) = told(&[running]);
+    assert!(
+        words.contains("`users` Incompatible (its window, groups or aggregates"),
+        "{words}"
+    );
+    assert_eq!(blocks, [true, false]);
+
+    let first = ("where: n >= 0", "deduplicate: {by: [user, n], within: 1h}");
+    let (words, blocks) = told(&[first]);
+    assert!(words.ends_with("`users` Kept, `valid` New"), "{words}");
+    assert_eq!(blocks, [false; 2], "it had no state");
+}

@@ -198,6 +198,7 @@ impl Planned {
             });
             field.collect::<Vec<_>>()
         };
+        let bounds = bounds.into_iter().take(plan.kind.bounds());
         let aggregated = groups.chain(bounds).chain(calls("#")).collect::<Vec<_>>();
         let having = aggregated
             .iter()
@@ -334,7 +335,12 @@ impl Emitted {
         } else {
             before.to_string()
         };
-        format!("{delete}{key}[{start}, {end}) {values} @{time} before {before}")
+        // No window is empty: running groups have none.
+        let bounds = match start == end {
+            true => String::new(),
+            false => format!("[{start}, {end}) "),
+        };
+        format!("{delete}{key}{bounds}{values} @{time} before {before}")
     }
 }
 
@@ -351,13 +357,15 @@ fn texts(chunk: &Chunk) -> Vec<Vec<String>> {
 
 pub fn emitted(chunk: &Chunk) -> Vec<Emitted> {
     let schema = chunk.rows.schema();
-    let bounds = schema.index_of("window_start").expect("window_start");
-    let bound = |at: usize, row: usize| {
-        chunk
+    let groups = schema.index_of("window_start");
+    let (bounds, values) = groups.map_or((1, 1), |groups| (groups, groups + 2));
+    let bound = |at: usize, row: usize| match bounds == values {
+        true => 0,
+        false => chunk
             .rows
             .column(at)
             .as_primitive::<TimestampMillisecondType>()
-            .value(row)
+            .value(row),
     };
     let texts = texts(chunk);
     (0..chunk.len())
@@ -372,7 +380,7 @@ pub fn emitted(chunk: &Chunk) -> Vec<Emitted> {
                 .collect(),
             start: bound(bounds, row),
             end: bound(bounds + 1, row),
-            values: texts[bounds + 2..]
+            values: texts[values..]
                 .iter()
                 .map(|column| column[row].clone())
                 .collect::<Vec<_>>()

@@ -299,7 +299,7 @@ fn grid_windows(kind: WindowKind, time: Millis) -> Vec<(Millis, Millis)> {
             })
             .filter(holds)
             .collect(),
-        WindowKind::Session { .. } => vec![],
+        WindowKind::Session { .. } | WindowKind::Running { .. } => vec![],
     }
 }
 
