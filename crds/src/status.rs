@@ -45,6 +45,11 @@ pub struct StreamJobStatus {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slot".into()]))]
     pub slots: Vec<SlotPlace>,
+    /// What a change that is held back (condition `UpgradeBlocked`) would do to the state of each step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub steps: Vec<StepChange>,
     /// The last decisions of the autoscaler, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -67,6 +72,29 @@ pub struct SlotPlace {
     /// How long its rows stood still when it last moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Duration>,
+}
+
+/// A step of the job that runs, or of the changed one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepChange {
+    /// The step's name.
+    pub name: String,
+    /// What would become of its state.
+    pub state: StepState,
+}
+
+/// What a change does to the state of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// The step goes on from it.
+    Kept,
+    /// There is none yet.
+    New,
+    /// The step is there no more.
+    Dropped,
+    /// It was made under other settings: the step cannot go on from it.
+    Incompatible,
 }
 
 /// What the autoscaler decided, and why.

@@ -25,7 +25,7 @@ use crate::placement::ordinal;
 use crate::plan::{Decisions, Job, plan};
 use crate::probe::{self, Probes};
 use crate::status::{self, Facts};
-use crate::upgrade::{Judged, judge};
+use crate::upgrade::{Blocked, Judged, judge};
 use crate::validate::{self, Valid, validate};
 use crate::workers::Seen;
 use crate::{autoscale, names};
@@ -151,7 +151,7 @@ pub async fn reconcile(
             &object,
             EventType::Warning,
             "UpgradeBlocked",
-            why,
+            why.why,
         )
         .await; // I/O
     }
@@ -194,7 +194,7 @@ impl Memory {
         cluster: &Cluster,
         valid: &mut Valid,
         placed: &Placement,
-    ) -> Option<String> {
+    ) -> Option<Blocked> {
         let name = names::job_config(&valid.job.name);
         let config = cluster.get("ConfigMap", &valid.job.namespace, &name)?;
         // Without slots nobody has made state.
@@ -263,7 +263,7 @@ fn facts<'a>(
     valid: &'a Valid,
     decided: &'a Decided,
     seen: &'a [Seen],
-    blocked: &Option<String>,
+    blocked: &Option<Blocked>,
     now: Timestamp,
 ) -> Facts<'a> {
     Facts {

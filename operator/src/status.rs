@@ -11,6 +11,7 @@ use streamjob_crds::{
 };
 
 use crate::names;
+use crate::upgrade::Blocked;
 use crate::workers::{self, Seen};
 
 /// The condition of a job whose change is not carried out.
@@ -33,7 +34,7 @@ pub struct Facts<'a> {
     /// Why it does not get the workers that it would need.
     pub limit: Option<(String, String)>,
     /// Why it goes on as it was, and not as it is written now.
-    pub blocked: Option<String>,
+    pub blocked: Option<Blocked>,
     pub now: Timestamp,
 }
 
@@ -93,6 +94,10 @@ pub fn status(before: &StreamJobStatus, facts: &Facts) -> StreamJobStatus {
             .max()
             .map(seconds),
         slots: slots(before, facts),
+        steps: facts
+            .blocked
+            .as_ref()
+            .map_or_else(Vec::new, |blocked| blocked.steps.clone()),
         scaling,
     }
 }
@@ -203,8 +208,8 @@ fn passing(facts: &Facts, answers: &[&WorkerStatus]) -> Vec<Told> {
             "all input is read, all rows are out",
         ));
     }
-    if let Some(why) = &facts.blocked {
-        told.push(Told::new(BLOCKED, true, "IncompatibleState", why));
+    if let Some(blocked) = &facts.blocked {
+        told.push(Told::new(BLOCKED, true, "IncompatibleState", &blocked.why));
     }
     if let Some((reason, message)) = &facts.limit {
         told.push(Told::new("ScalingLimited", true, reason, message.clone()));

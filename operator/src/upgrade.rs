@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use streamjob_core::manifest;
 use streamjob_core::plan::{JobPlan, plan_hash};
-use streamjob_crds::{OnIncompatibleState, StreamJobSpec};
+use streamjob_crds::{OnIncompatibleState, StepChange, StepState, StreamJobSpec};
 
 use crate::plan::{Job, OPERATORS_OWN, job_text};
 
@@ -17,7 +17,14 @@ use crate::plan::{Job, OPERATORS_OWN, job_text};
 #[derive(Clone, Debug)]
 pub struct Judged {
     pub job: Job,
-    pub blocked: Option<String>,
+    pub blocked: Option<Blocked>,
+}
+
+/// Why a change is not carried out.
+#[derive(Clone, Debug)]
+pub struct Blocked {
+    pub why: String,
+    pub steps: Vec<StepChange>,
 }
 
 /// `running`: the job as its workers read it now; `None` while they have made no state.
@@ -41,7 +48,7 @@ pub fn judge(job: &Job, running: Option<&str>) -> Judged {
     }
     match as_it_was(job, running) {
         Some(spec) => Judged {
-            blocked: Some(told(&before, &after, &spec)),
+            blocked: Some(told(changes(&before, &after), &spec)),
             job: Job {
                 spec,
                 ..job.clone()
@@ -64,28 +71,41 @@ fn as_it_was(job: &Job, running: &str) -> Option<StreamJobSpec> {
     serde_json::from_value(document["spec"].take()).ok()
 }
 
-/// What becomes of each step's state, in words.
-fn told(before: &JobPlan, after: &JobPlan, spec: &StreamJobSpec) -> String {
+/// What becomes of each step's state.
+fn changes(before: &JobPlan, after: &JobPlan) -> Vec<StepChange> {
     let (before, after) = (states(before), states(after));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let fate = |name: &String| match (before.get(name), after.get(name)) {
-        (Some(before), Some(after)) if before == after => format!("`{name}` Kept"),
-        (Some(_), Some(_)) => format!("`{name}` Incompatible"),
-        (Some(_), None) => format!("`{name}` Dropped"),
-        (None, _) => format!("`{name}` New"),
+    let state = |name: &String| match (before.get(name), after.get(name)) {
+        (Some(before), Some(after)) if before == after => StepState::Kept,
+        (Some(_), Some(_)) => StepState::Incompatible,
+        (Some(_), None) => StepState::Dropped,
+        (None, _) => StepState::New,
     };
-    let fates: Vec<String> = names.into_iter().map(fate).collect();
+    let change = |name: &String| StepChange {
+        name: name.clone(),
+        state: state(name),
+    };
+    names.into_iter().map(change).collect()
+}
+
+/// The same in words, and what a user may do.
+fn told(steps: Vec<StepChange>, spec: &StreamJobSpec) -> Blocked {
+    let fates = steps
+        .iter()
+        .map(|step| format!("`{}` {:?}", step.name, step.state));
+    let fates: Vec<String> = fates.collect();
     let discard = match spec.upgrade.on_incompatible_state {
         OnIncompatibleState::Block => "",
         OnIncompatibleState::Discard => {
             ". This version discards no state: `upgrade.onIncompatibleState` is as good as `Block`"
         }
     };
-    format!(
+    let why = format!(
         "the change is not carried out, the job goes on as it was: it computes something else than the job whose state there is \
          (state of steps: {}). Set it back, or run it as a new job under another name{discard}",
         fates.join(", ")
-    )
+    );
+    Blocked { why, steps }
 }
 
 /// What the state of each step depends on. A step may have a part before a re-keying and one behind it.
@@ -126,7 +146,7 @@ mod tests {
             spec["checkpoint"]["interval"] = "5s".into();
             spec["connections"][0]["kafka"]["bootstrapServers"] = json!(["other:9092"]);
         });
-        assert_eq!(scaled.blocked, None);
+        assert!(scaled.blocked.is_none());
         assert_eq!(scaled.job.spec.replicas, Some(3));
         assert_eq!(scaled.job.spec.checkpoint.interval.as_millis(), 5_000);
     }
@@ -138,7 +158,7 @@ mod tests {
             spec["suspend"] = true.into();
             spec["steps"][0]["window"] = json!({"tumbling": {"size": "2m"}});
         });
-        let told = changed.blocked.unwrap();
+        let told = changed.blocked.unwrap().why;
         assert!(told.contains("`revenue` Incompatible"), "{told}");
         assert_eq!(changed.job.spec.replicas, Some(3));
         assert!(changed.job.spec.suspend);
@@ -155,7 +175,22 @@ mod tests {
             spec["sinks"][0]["from"] = "takings".into();
         });
         let told = changed.blocked.unwrap();
-        assert!(told.contains("`revenue` Dropped, `takings` New"), "{told}");
+        let change = |name: &str, state| StepChange {
+            name: name.to_owned(),
+            state,
+        };
+        assert_eq!(
+            told.steps,
+            [
+                change("revenue", StepState::Dropped),
+                change("takings", StepState::New)
+            ]
+        );
+        assert!(
+            told.why.contains("`revenue` Dropped, `takings` New"),
+            "{}",
+            told.why
+        );
     }
 
     #[test]
@@ -164,7 +199,7 @@ mod tests {
             spec["upgrade"] = json!({"onIncompatibleState": "Discard"});
             spec["steps"][0]["window"] = json!({"tumbling": {"size": "2m"}});
         });
-        let told = changed.blocked.unwrap();
+        let told = changed.blocked.unwrap().why;
         assert!(told.contains("discards no state"), "{told}");
     }
 

@@ -1,6 +1,6 @@
 //! A user reads in the status what is going on, and why not.
 
-use streamjob_crds::{Place, SlotStatus, WorkerCondition};
+use streamjob_crds::{Place, SlotStatus, StepChange, StepState, WorkerCondition};
 
 use super::*;
 
@@ -216,7 +216,14 @@ fn a_change_that_is_not_carried_out_is_told() {
     let placement = placement();
     let good = [worker(0, Phase::Running), worker(1, Phase::Running)];
     let mut blocked = facts(&placement, &good, 100);
-    blocked.blocked = Some("step `a` Incompatible".into());
+    let steps = vec![StepChange {
+        name: "a".into(),
+        state: StepState::Incompatible,
+    }];
+    blocked.blocked = Some(Blocked {
+        why: "step `a` Incompatible".into(),
+        steps: steps.clone(),
+    });
     let now = status(&StreamJobStatus::default(), &blocked);
     assert!(is_blocked(&now));
     assert_eq!(condition(&now, "UpgradeBlocked").status, "True");
@@ -224,6 +231,8 @@ fn a_change_that_is_not_carried_out_is_told() {
         condition(&now, "UpgradeBlocked").message,
         "step `a` Incompatible"
     );
+    assert_eq!(now.steps, steps);
     assert_eq!(condition(&now, "Ready").status, "True");
-    assert!(!is_blocked(&status(&now, &facts(&placement, &good, 101))));
+    let again = status(&now, &facts(&placement, &good, 101));
+    assert!(!is_blocked(&again) && again.steps.is_empty());
 }
