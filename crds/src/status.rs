@@ -14,8 +14,9 @@ pub struct StreamJobStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Valid`: the job can run as it is written. `Ready`: every slot runs. `Suspended`, `Complete` (bounded inputs are
-    /// done), `CheckpointStale`, `ScalingLimited` are there while they are true.
+    /// `Valid`: the job can run as it is written. `Ready`: every slot runs. `Restored`: with
+    /// `restoreFrom`, whether the snapshot's state is the job's. `Suspended`, `Complete` (bounded inputs are done),
+    /// `UpgradeBlocked`, `CheckpointStale`, `ScalingLimited` are there while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -46,7 +46,7 @@ pub fn judge(job: &Job, running: Option<&str>) -> Judged {
     if plan_hash(&before) == plan_hash(&after) {
         return free(job);
     }
-    match as_it_was(job, running) {
+    match as_it_runs(&json!(job.spec), running) {
         Some(spec) => Judged {
             blocked: Some(told(changes(&before, &after), &spec)),
             job: Job {
@@ -58,10 +58,9 @@ pub fn judge(job: &Job, running: Option<&str>) -> Judged {
     }
 }
 
-/// The running job with what the user may change at any time.
-fn as_it_was(job: &Job, running: &str) -> Option<StreamJobSpec> {
+/// The job as its workers read it, with what only the operator looks at as it is in `now`, a spec.
+pub fn as_it_runs(now: &Value, running: &str) -> Option<StreamJobSpec> {
     let mut document: Value = serde_json::from_str(running).ok()?;
-    let now = json!(job.spec);
     let spec = document["spec"].as_object_mut()?;
     for field in OPERATORS_OWN {
         if let Some(value) = now.get(field) {

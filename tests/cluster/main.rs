@@ -6,6 +6,8 @@ mod first_job;
 mod fleet;
 mod many_jobs;
 mod refusals;
+mod samples;
+mod snapshots;
 mod spike;
 // The scenarios' own; these stories use a part of it.
 #[allow(dead_code)]

@@ -11,7 +11,7 @@ use streamjob_tests::servers::{Kafka, KafkaOptions, Kubernetes, S3, s3};
 
 pub const NAMESPACE: &str = "tests";
 pub const PATIENCE: Duration = Duration::from_secs(120);
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/streamjob");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/streamjob");
 const OPERATOR: &str = "app.kubernetes.io/name=streamjob-operator";
 
 pub struct Watched {
@@ -24,12 +24,17 @@ pub struct Watched {
 impl Watched {
     /// A cluster with the chart installed, and the servers that jobs dial.
     pub fn start() -> Result<Watched> {
+        Watched::with(KafkaOptions::default())
+    }
+
+    /// With a Kafka of another kind.
+    pub fn with(kafka: KafkaOptions) -> Result<Watched> {
         let clock = Instant::now();
         let kubernetes = Kubernetes::start()?;
         let watched = Watched {
             kafka: Kafka::start(&KafkaOptions {
                 host: Some(HOST.to_owned()),
-                ..KafkaOptions::default()
+                ..kafka
             })?,
             s3: S3::start_on(HOST)?,
             kubernetes,

@@ -54,6 +54,8 @@ fn facts<'a>(placement: &'a Placement, workers: &'a [Seen], second: i64) -> Fact
         scaled: None,
         limit: None,
         blocked: None,
+        hold: None,
+        restored: None,
         now: at(second),
     }
 }
@@ -225,7 +227,10 @@ fn a_change_that_is_not_carried_out_is_told() {
         steps: steps.clone(),
     });
     let now = status(&StreamJobStatus::default(), &blocked);
-    assert!(is_blocked(&now));
+    let told = news(&StreamJobStatus::default(), &now);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1, "UpgradeBlocked");
+    assert!(news(&now, &now).is_empty());
     assert_eq!(condition(&now, "UpgradeBlocked").status, "True");
     assert_eq!(
         condition(&now, "UpgradeBlocked").message,
@@ -234,5 +239,5 @@ fn a_change_that_is_not_carried_out_is_told() {
     assert_eq!(now.steps, steps);
     assert_eq!(condition(&now, "Ready").status, "True");
     let again = status(&now, &facts(&placement, &good, 101));
-    assert!(!is_blocked(&again) && again.steps.is_empty());
+    assert!(news(&now, &again).is_empty() && again.steps.is_empty());
 }
