@@ -13,6 +13,7 @@ mod spike;
 #[allow(dead_code)]
 #[path = "../scenarios/support.rs"]
 mod support;
+mod upgrades;
 mod watched;
 
 /// A story's job, for a cluster: with more of a spec, and a Secret instead of the environment.

@@ -64,15 +64,20 @@ impl Watched {
             &format!("--from-literal=accessKeyId={}", s3::ACCESS_KEY),
             &format!("--from-literal=secretAccessKey={}", s3::SECRET_KEY),
         ])?;
-        self.helm("install")
+        self.helm("install", TAG)
     }
 
     /// What brings the chart's objects back.
     pub fn upgrade(&self) -> Result<()> {
-        self.helm("upgrade")
+        self.upgrade_to(TAG)
     }
 
-    fn helm(&self, action: &str) -> Result<()> {
+    /// To another image of operators and workers.
+    pub fn upgrade_to(&self, tag: &str) -> Result<()> {
+        self.helm("upgrade", tag)
+    }
+
+    fn helm(&self, action: &str, tag: &str) -> Result<()> {
         self.kubernetes.helm([
             action,
             "streamjob",
@@ -80,7 +85,7 @@ impl Watched {
             "--namespace",
             NAMESPACE,
             "--set",
-            &format!("image.repository={REPOSITORY},image.tag={TAG},image.pullPolicy=Never"),
+            &format!("image.repository={REPOSITORY},image.tag={tag},image.pullPolicy=Never"),
             "--set",
             "log=info",
             "--wait",

@@ -1,0 +1,103 @@
+//! Another version of operator and workers, and back again, under a job with state: every row is there once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use streamjob_tests::failure;
+use streamjob_tests::process::wait_until;
+use streamjob_tests::servers::kubernetes::{NEXT_TAG, TAG, next_version};
+
+use crate::commits::{Commits, now};
+use crate::support::{Setup, Story};
+use crate::watched::{PATIENCE, Watched};
+
+const JOB: &str = "upgraded";
+
+#[test]
+fn an_upgrade_and_a_rollback_keep_the_state() -> failure::Result {
+    let watched = Watched::start()?;
+    let mut setup = Setup::new(
+        JOB,
+        watched.kafka.bootstrap(),
+        80_000,
+        Duration::from_secs(80),
+    );
+    setup.s3 = Some(watched.s3.endpoint());
+    let mut story = Story::begin(setup)?;
+    watched.apply(&crate::manifest(&story, "replicas: 2"))?;
+    watched.await_workers(JOB, 2)?;
+    story.uid = watched.uid(JOB)?;
+    let commits = Commits::follow(&story.cluster, &format!("streamjob-{}-journal", story.uid))?;
+    story.await_progress()?;
+    watched.kubernetes.add_next_image()?;
+    let upgraded = Upgraded {
+        watched: &watched,
+        story: &story,
+        commits: &commits,
+    };
+    let this = env!("CARGO_PKG_VERSION");
+    upgraded.to(NEXT_TAG, &next_version())?;
+    upgraded.to(TAG, this)?;
+    story.finish(Vec::new())?;
+    watched.tell("every row is there, once");
+    watched.audit()?;
+    Ok(())
+}
+
+struct Upgraded<'a> {
+    watched: &'a Watched,
+    story: &'a Story,
+    commits: &'a Commits,
+}
+
+impl Upgraded<'_> {
+    /// Rolls operators and workers, while the job runs.
+    fn to(&self, tag: &str, version: &str) -> Result<()> {
+        let from = now();
+        self.watched.upgrade_to(tag)?;
+        let rolled = wait_until(PATIENCE, || {
+            let versions = self.versions().ok()?;
+            (versions.len() == 1 && versions.contains(version)).then_some(())
+        });
+        rolled.with_context(|| format!("not all slots run on {version}: {:?}", self.versions()))?;
+        self.watched.await_workers(JOB, 2)?;
+        let images = self.images()?;
+        ensure!(
+            images.iter().all(|image| image.ends_with(tag)),
+            "{images:?}"
+        );
+        ensure!(self.story.await_progress()?, "the input ended too early");
+        let slots = self.commits.since(from).into_iter();
+        let gap = slots.map(|slot| slot.longest_gap).max().unwrap_or_default();
+        self.watched.tell(&format!(
+            "all slots run on {version}: longest gap {gap:.1?}"
+        ));
+        // Of the time that two workers take to go one after the other.
+        ensure!(
+            gap < Duration::from_secs(10),
+            "a slot stood still for {gap:?}"
+        );
+        Ok(())
+    }
+
+    /// The versions that have last committed a slot.
+    fn versions(&self) -> Result<BTreeSet<String>> {
+        let newest = self.story.newest()?;
+        let version = |record: Option<serde_json::Value>| {
+            let record = record.context("a slot has no record")?;
+            let version = record["engineVersion"].as_str();
+            Ok(version.context("a record names no version")?.to_owned())
+        };
+        newest.into_iter().map(version).collect()
+    }
+
+    fn images(&self) -> Result<Vec<String>> {
+        let selector = format!("streamjob.dev/job={JOB}");
+        let path = "jsonpath={.items[*].spec.containers[0].image}";
+        let images = self
+            .watched
+            .kubectl(["get", "pods", "-l", &selector, "-o", path])?;
+        Ok(images.split_whitespace().map(str::to_owned).collect())
+    }
+}
