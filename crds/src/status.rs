@@ -46,7 +46,8 @@ pub struct StreamJobStatus {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slot".into()]))]
     pub slots: Vec<SlotPlace>,
-    /// What a change that is held back (condition `UpgradeBlocked`) would do to the state of each step.
+    /// What a change does to the state of each source and step: one that is held back (condition `UpgradeBlocked`), or one for
+    /// which the workers are being stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -75,14 +76,17 @@ pub struct SlotPlace {
     pub pause: Option<Duration>,
 }
 
-/// A step of the job that runs, or of the changed one.
+/// A source or step of the job that runs, or of the changed one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepChange {
     /// The step's name.
     pub name: String,
-    /// What would become of its state.
+    /// What becomes of its state.
     pub state: StepState,
+    /// Why it cannot go on from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What a change does to the state of a step.

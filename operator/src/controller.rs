@@ -16,7 +16,7 @@ use kube::runtime::events::{EventType, Recorder};
 use kube::runtime::reflector::Store;
 use serde_json::json;
 use streamjob_core::problem::Problem;
-use streamjob_crds::{Placement, StreamJobStatus};
+use streamjob_crds::{Placement, StepChange, StreamJobStatus};
 
 use crate::apply::{ApplyError, apply};
 use crate::cluster::Cluster;
@@ -27,7 +27,7 @@ use crate::plan::{Decisions, Job, plan};
 use crate::probe::{self, Probes};
 use crate::restore::{self, Restore};
 use crate::status::{self, Facts};
-use crate::upgrade::{Blocked, Judged, judge};
+use crate::upgrade::{Judged, judge};
 use crate::validate::{self, Valid, validate};
 use crate::{autoscale, deletion, events, finalizer, names, observe, snapshot};
 
@@ -155,12 +155,21 @@ pub async fn reconcile(
         namespace, name, ..
     } = valid.job.clone();
     let placed = observe::placed(&operator.cluster, &namespace, &name)?;
-    let held_back = memory.held_back(&operator.cluster, &mut valid, &placed);
     let mut seen = observe::workers(&operator.cluster, &namespace, &name);
     memory.probes.ask(&mut seen).await; // I/O
     let has_run = !placed.slots.is_empty();
     let restore = restore::look(&operator.cluster, &valid.job, &before, has_run);
-    let hold = hold(&operator.cluster, &valid, &placed, restore.as_ref());
+    let judged = memory.judged(&operator.cluster, &valid.job, &placed);
+    let hold = hold(
+        &operator.cluster,
+        &valid,
+        &placed,
+        restore.as_ref(),
+        &judged,
+        now,
+    );
+    let (job, blocked_by, steps) = may_run(judged, hold.as_ref());
+    valid.job = job;
     let fleet = Fleet {
         placed: &placed,
         seen: &seen,
@@ -194,7 +203,8 @@ pub async fn reconcile(
         warnings: validate::told(&valid.warnings),
         scaled: decided.scaled.clone(),
         limit: decided.limit.clone(),
-        blocked: held_back.clone(),
+        blocked: blocked_by,
+        steps,
         hold: hold.clone(),
         restored: restore.map(|restore| restore.told),
         now,
@@ -215,7 +225,12 @@ fn hold(
     valid: &Valid,
     placed: &Placement,
     restore: Option<&Restore>,
+    judged: &Judged,
+    now: Timestamp,
 ) -> Option<Hold> {
+    let Job {
+        namespace, name, ..
+    } = &valid.job;
     if let Some(restore) = restore.filter(|restore| !restore.is_done()) {
         return Some(Hold {
             reason: "Restoring",
@@ -223,14 +238,36 @@ fn hold(
         });
     }
     // Without slots nobody has made state, and without Kafka it is in the pod.
-    if placed.slots.is_empty() || valid.one_worker {
-        return None;
+    let has_state = !placed.slots.is_empty() && !valid.one_worker;
+    let snapshot = snapshot::turn(cluster, namespace, name).filter(|_| has_state);
+    if let Some(snapshot) = snapshot {
+        return Some(Hold {
+            reason: "Snapshot",
+            message: format!("the workers are stopped while the snapshot `{snapshot}` is taken"),
+        });
     }
-    let snapshot = snapshot::turn(cluster, &valid.job.namespace, &valid.job.name)?;
+    let Judged::After(_) = judged else {
+        return None;
+    };
+    let draining = observe::draining(cluster, namespace, name, now)?;
     Some(Hold {
-        reason: "Snapshot",
-        message: format!("the workers are stopped while the snapshot `{snapshot}` is taken"),
+        reason: status::UPGRADING,
+        message: format!(
+            "the job is changed, and begins again with the state of the steps that stay: {draining}"
+        ),
     })
+}
+
+/// The job that its workers may read now; why it is not what the user wrote; what becomes of the steps.
+fn may_run(judged: Judged, hold: Option<&Hold>) -> (Job, Option<String>, Vec<StepChange>) {
+    match judged {
+        Judged::Free(job) => (job, None, Vec::new()),
+        Judged::Blocked(job, blocked) => (job, Some(blocked.why), blocked.steps),
+        Judged::After(passage) => match hold {
+            Some(_) => (passage.before, None, passage.steps),
+            None => (passage.after, None, passage.steps),
+        },
+    }
 }
 
 /// The end of a job. All that it is made of in the cluster is owned by it, and goes with it.
@@ -282,36 +319,28 @@ impl Memory {
 }
 
 impl Memory {
-    /// Takes out of a job what its state does not allow, and says why. Comparing takes a while: once is enough.
-    fn held_back(
-        &mut self,
-        cluster: &Cluster,
-        valid: &mut Valid,
-        placed: &Placement,
-    ) -> Option<Blocked> {
-        let Job {
-            namespace, name, ..
-        } = &valid.job;
-        let running = observe::running(cluster, namespace, name);
+    /// What may run of a changed job. Comparing takes a while: once is enough.
+    fn judged(&mut self, cluster: &Cluster, job: &Job, placed: &Placement) -> Judged {
+        let running = observe::running(cluster, &job.namespace, &job.name);
         // Without slots nobody has made state.
-        let running = running.filter(|_| !placed.slots.is_empty())?;
-        let generation = self.validated.as_ref()?.generation;
+        let Some(running) = running.filter(|_| !placed.slots.is_empty()) else {
+            return Judged::Free(job.clone());
+        };
+        let generation = self.validated.as_ref().and_then(|known| known.generation);
         let known = self
             .judged
             .as_ref()
             .filter(|known| known.generation == generation && known.running == running);
         let judged = match known {
             Some(known) => known.judged.clone(),
-            None => judge(&valid.job, Some(&running)),
+            None => judge(job, Some(&running)),
         };
-        valid.job = judged.job.clone();
-        let blocked = judged.blocked.clone();
         self.judged = Some(Comparison {
             generation,
             running,
-            judged,
+            judged: judged.clone(),
         });
-        blocked
+        judged
     }
 }
 

@@ -13,9 +13,9 @@ use crate::apply::apply;
 use crate::controller::{Error, Operator};
 use crate::events::publish;
 use crate::plan::{Decisions, Job, plan};
-use crate::task::{Owner, Progress, Task};
+use crate::task::{Owner, Progress, Task, progress};
 use crate::upgrade::as_it_runs;
-use crate::{finalizer, names, observe, probe};
+use crate::{finalizer, names, observe, probe, snapshot};
 
 /// Of a job that does not say it in a way that can be read.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -114,9 +114,16 @@ fn next(operator: &Operator, job: &Job, now: Timestamp) -> Next {
     if fleet.is_some_and(|fleet| !fleet.is_stopped()) {
         return Next::Stops;
     }
-    match observe::draining(cluster, &job.namespace, &job.name, now) {
-        Some(what) => Next::Waits(what),
-        None => Next::Begins(Box::new(task)),
+    if let Some(what) = observe::draining(cluster, &job.namespace, &job.name, now) {
+        return Next::Waits(what);
+    }
+    // Another task would make anew what is deleted under it.
+    let restore = progress(cluster, &task.owner, &names::restore_task(&job.name));
+    let snapshot = snapshot::being_taken(cluster, &job.namespace, &job.name);
+    match (restore, snapshot) {
+        (Progress::Runs(_), _) => Next::Waits("a snapshot's state is still being copied".into()),
+        (_, Some(name)) => Next::Waits(format!("the snapshot `{name}` is still being taken")),
+        _ => Next::Begins(Box::new(task)),
     }
 }
 

@@ -52,13 +52,12 @@ pub fn placement(job: &Job, placement: &Placement) -> Value {
 }
 
 /// Fields that workers do not read.
-pub const OPERATORS_OWN: [&str; 9] = [
+pub const OPERATORS_OWN: [&str; 8] = [
     "replicas",
     "suspend",
     "autoscaling",
     "podTemplate",
     "resources",
-    "upgrade",
     "restoreFrom",
     "deletionPolicy",
     "deletionTimeout",

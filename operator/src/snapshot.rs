@@ -312,6 +312,21 @@ pub fn turn(cluster: &Cluster, namespace: &str, job: &str) -> Option<String> {
     Some(first?.name_any())
 }
 
+/// A snapshot of the job whose task runs.
+pub fn being_taken(cluster: &Cluster, namespace: &str, job: &str) -> Option<String> {
+    let runs = |object: &DynamicObject| {
+        let owner = owner(object);
+        let task = names::take_task(&owner.name);
+        job_of(object) == job
+            && matches!(
+                crate::task::progress(cluster, &owner, &task),
+                Progress::Runs(_)
+            )
+    };
+    let running = cluster.select(SNAPSHOT, namespace, runs);
+    Some(running.first()?.name_any())
+}
+
 /// Whether it is there, or never will be.
 fn is_over(status: &StreamSnapshotStatus) -> bool {
     let holds = |kind| condition(status, kind).is_some_and(|told| told.status == "True");

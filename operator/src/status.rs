@@ -7,19 +7,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use streamjob_crds::{
-    Duration, Phase, Placement, SLOT_FAILED, ScalingDecision, SlotPlace, StreamJobStatus,
-    WorkerStatus,
+    Duration, Phase, Placement, SLOT_FAILED, ScalingDecision, SlotPlace, StepChange,
+    StreamJobStatus, WorkerStatus,
 };
 
 use crate::decide::Hold;
 use crate::names;
-use crate::upgrade::Blocked;
 use crate::workers::{self, Seen};
 
 /// The condition of a job whose change is not carried out.
 const BLOCKED: &str = "UpgradeBlocked";
 /// The condition of a job that begins with a snapshot's state.
 pub const RESTORED: &str = "Restored";
+/// Why a job that is changed has no workers for a moment.
+pub const UPGRADING: &str = "Upgrading";
 /// Decisions of the autoscaler that are kept.
 const HISTORY: usize = 10;
 
@@ -38,7 +39,9 @@ pub struct Facts<'a> {
     /// Why it does not get the workers that it would need.
     pub limit: Option<(String, String)>,
     /// Why it goes on as it was, and not as it is written now.
-    pub blocked: Option<Blocked>,
+    pub blocked: Option<String>,
+    /// What a change does to the state of each step.
+    pub steps: Vec<StepChange>,
     /// Why it has no workers for the time being.
     pub hold: Option<Hold>,
     /// Of a job that begins with a snapshot's state: whether it has it.
@@ -104,10 +107,7 @@ pub fn status(before: &StreamJobStatus, facts: &Facts) -> StreamJobStatus {
             .max()
             .map(seconds),
         slots: slots(before, facts),
-        steps: facts
-            .blocked
-            .as_ref()
-            .map_or_else(Vec::new, |blocked| blocked.steps.clone()),
+        steps: facts.steps.clone(),
         scaling,
     }
 }
@@ -237,7 +237,12 @@ fn passing(facts: &Facts, answers: &[&WorkerStatus]) -> Vec<Told> {
         ));
     }
     if let Some(blocked) = &facts.blocked {
-        told.push(Told::new(BLOCKED, true, "IncompatibleState", &blocked.why));
+        told.push(Told::new(
+            BLOCKED,
+            true,
+            "IncompatibleState",
+            blocked.as_str(),
+        ));
     }
     if let Some((reason, message)) = &facts.limit {
         told.push(Told::new("ScalingLimited", true, reason, message.clone()));
@@ -319,7 +324,15 @@ pub fn news(
     let blocked = new(BLOCKED, "True").map(|why| (EventType::Warning, "UpgradeBlocked", why));
     let restored = new(RESTORED, "True").map(|what| (EventType::Normal, "Restored", what));
     let waits = new(RESTORED, "False").map(|what| (EventType::Normal, "Restoring", what));
-    [blocked, restored, waits].into_iter().flatten().collect()
+    let held = |status: &StreamJobStatus| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|told| told.type_ == "Ready" && told.reason == UPGRADING);
+        found.map(|told| told.message.clone())
+    };
+    let upgrading = held(now).filter(|_| held(before).is_none());
+    let upgrading = upgrading.map(|what| (EventType::Normal, UPGRADING, what));
+    let all = [blocked, restored, waits, upgrading];
+    all.into_iter().flatten().collect()
 }
 
 /// Whether nothing but figures that always move differs: those are written now and then only.

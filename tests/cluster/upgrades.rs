@@ -1,4 +1,4 @@
-//! Another version of operator and workers, and back again, under a job with state: every row is there once.
+//! A job with state is changed, gets another version of operator and workers, and the one of before again: every row is there once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::watched::{PATIENCE, Watched};
 const JOB: &str = "upgraded";
 
 #[test]
-fn an_upgrade_and_a_rollback_keep_the_state() -> failure::Result {
+fn a_change_an_upgrade_and_a_rollback_keep_the_state() -> failure::Result {
     let watched = Watched::start()?;
     let mut setup = Setup::new(
         JOB,
@@ -36,6 +36,7 @@ fn an_upgrade_and_a_rollback_keep_the_state() -> failure::Result {
         story: &story,
         commits: &commits,
     };
+    upgraded.another_step()?;
     let this = env!("CARGO_PKG_VERSION");
     upgraded.to(NEXT_TAG, &next_version())?;
     upgraded.to(TAG, this)?;
@@ -52,6 +53,47 @@ struct Upgraded<'a> {
 }
 
 impl Upgraded<'_> {
+    /// What is new begins beside what stays.
+    fn another_step(&self) -> Result<()> {
+        let Upgraded {
+            watched,
+            story,
+            commits,
+        } = self;
+        let from = now();
+        let topic = format!("{}-pages", story.manifest.sink);
+        let sinks = format!(
+            "    - name: pages
+      from: events
+      groupBy: [page]
+      window: {{tumbling: {{size: 10s}}}}
+      aggregate: [\"count(*) AS clicks\"]
+  sinks:
+    - {{name: pages, from: pages, kafka: {{connection: main, topic: {topic}, key: [page], create: {{partitions: 2}}}}}}
+"
+        );
+        let manifest = crate::manifest(story, "replicas: 2").replace("  sinks:\n", &sinks);
+        let warned = watched.apply(&manifest)?;
+        let rows = wait_until(PATIENCE, || {
+            let rows = story.cluster.rows(&topic).ok()?.len();
+            (rows > 0).then_some(rows)
+        });
+        let rows = rows.context("the new step has no rows")?;
+        watched.await_workers(JOB, 2)?;
+        ensure!(story.await_progress()?, "the input ended too early");
+        let events = watched.kubectl(["get", "events", "-o", "jsonpath={.items[*].reason}"])?;
+        ensure!(
+            events.contains("Upgrading") && !events.contains("UpgradeBlocked"),
+            "{events}"
+        );
+        let slots = commits.since(from).into_iter();
+        let gap = slots.map(|slot| slot.longest_gap).max().unwrap_or_default();
+        watched.tell(&format!(
+            "another step has {rows} rows: the longest gap of the one that stays {gap:.1?}; {warned}"
+        ));
+        Ok(())
+    }
+
     /// Rolls operators and workers, while the job runs.
     fn to(&self, tag: &str, version: &str) -> Result<()> {
         let from = now();

@@ -55,17 +55,14 @@ pub fn forget_state(
     tracing::debug!(objects, "checkpoints are deleted");
     if let JournalPlan::Kafka { connection } = &job.plan.journal {
         let (_, admin) = kafkas.get(connection)?;
-        let exchanges = job
-            .plan
-            .exchanges
-            .iter()
-            .map(|exchange| names::exchange_topic(&names.uid, &exchange.name));
-        let topics: Vec<String> = std::iter::once(names::journal_topic(&names.uid))
-            .chain(exchanges)
-            .collect();
-        let there: Vec<&str> = topics.iter().map(String::as_str).collect();
         let failed = |error: TopicError| judged(error.kafka().unreachable(), error);
-        admin.delete(&there).map_err(failed)?;
+        // Steps that the job no longer has have left theirs.
+        let all = admin.topics().map_err(failed)?;
+        let internal = all.iter().map(String::as_str);
+        let internal: Vec<&str> = internal
+            .filter(|topic| names::is_internal(&names.uid, topic))
+            .collect();
+        admin.delete(&internal).map_err(failed)?;
         admin
             .delete_group(&names::group(&names.uid))
             .map_err(failed)?;

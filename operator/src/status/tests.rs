@@ -54,6 +54,7 @@ fn facts<'a>(placement: &'a Placement, workers: &'a [Seen], second: i64) -> Fact
         scaled: None,
         limit: None,
         blocked: None,
+        steps: Vec::new(),
         hold: None,
         restored: None,
         now: at(second),
@@ -221,11 +222,10 @@ fn a_change_that_is_not_carried_out_is_told() {
     let steps = vec![StepChange {
         name: "a".into(),
         state: StepState::Incompatible,
+        reason: Some("another window".into()),
     }];
-    blocked.blocked = Some(Blocked {
-        why: "step `a` Incompatible".into(),
-        steps: steps.clone(),
-    });
+    blocked.blocked = Some("step `a` Incompatible".into());
+    blocked.steps = steps.clone();
     let now = status(&StreamJobStatus::default(), &blocked);
     let told = news(&StreamJobStatus::default(), &now);
     assert_eq!(told.len(), 1);
