@@ -383,3 +383,53 @@ fn owner(object: &DynamicObject) -> Owner {
 fn stored_as(owner: &Owner) -> String {
     format!("{}-{}", owner.name, owner.uid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> DynamicObject {
+        let object = json!({
+            "metadata": {"name": "cut", "namespace": "shop", "uid": "4711", "generation": 1},
+            "spec": {"jobRef": {"name": "revenue"}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn its_place_is_in_the_jobs_storage_under_a_name_of_its_own() {
+        const REVENUE: &str = include_str!("../../manifests/samples/cluster-revenue.yaml");
+        let document: Value = serde_yaml::from_str(REVENUE).unwrap();
+        let mut spec: StreamJobSpec = serde_json::from_value(document["spec"].clone()).unwrap();
+        let stored_as = stored_as(&owner(&snapshot()));
+        assert_eq!(
+            location(&spec, &stored_as).as_deref(),
+            Some("s3://streams/checkpoints/snapshots/cut-4711")
+        );
+        spec.checkpoint.storage = None;
+        assert_eq!(location(&spec, &stored_as), None);
+    }
+
+    #[test]
+    fn it_is_over_when_it_is_taken_or_has_failed_and_not_before() {
+        let object = snapshot();
+        let none = StreamSnapshotStatus::default();
+        let waits = Stage::Waits("JobNotFound", "there is none".into());
+        let waiting = status(&object, &none, &waits, at(1));
+        assert!(!is_over(&none) && !is_over(&waiting));
+        assert_eq!(condition(&waiting, READY).unwrap().reason, "JobNotFound");
+        let taken = status(&object, &waiting, &Stage::Taken, at(2));
+        assert!(is_over(&taken));
+        assert_eq!(taken.taken_at, Some(Time(at(2))));
+        let why = "it ended with code 70: error: slot 1 is done";
+        let failed = Stage::Failed("NotTaken", why.into());
+        let failed = status(&object, &waiting, &failed, at(2));
+        assert!(is_over(&failed));
+        assert_eq!(condition(&failed, READY).unwrap().status, "False");
+        assert_eq!(condition(&failed, FAILED).unwrap().message, why);
+    }
+}

@@ -136,6 +136,7 @@ fn the_monitoring_is_taken(watched: &Watched) -> Result<()> {
         CHART,
         "--namespace",
         NAMESPACE,
+        "--kube-version=1.33.0",
         "--show-only=templates/monitoring.yaml",
         "--set=monitoring.podMonitor=true,monitoring.dashboard=true,clusterWide=true",
         "--set-json=monitoring.labels={\"release\":\"prometheus\"}",
