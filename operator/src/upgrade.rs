@@ -18,7 +18,7 @@ pub enum Judged {
     /// What the user wrote, as soon as it may be.
     Free(Job),
     /// What the user wrote, once no worker runs what was before.
-    After(Passage),
+    After(Box<Passage>),
     /// What was before, with what the user may change at any time.
     Blocked(Job, Blocked),
 }
@@ -65,11 +65,11 @@ pub fn judge(job: &Job, running: Option<&str>) -> Judged {
     let in_the_way: Vec<&Change> = blocking(&changes, discard).collect();
     let steps = changes.iter().map(told).collect();
     match in_the_way.is_empty() {
-        true => Judged::After(Passage {
+        true => Judged::After(Box::new(Passage {
             before: as_it_was,
             after: job.clone(),
             steps,
-        }),
+        })),
         false => {
             let why = why(&in_the_way, discard);
             Judged::Blocked(as_it_was, Blocked { why, steps })
