@@ -16,6 +16,7 @@ mod s3_outage;
 mod same_rows;
 mod servers;
 mod snapshots;
+mod steps;
 mod tls_sasl;
 mod two_processes;
 mod upgrades;
