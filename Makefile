@@ -104,8 +104,8 @@ audit: ## Licences and advisories of the dependencies (needs cargo-deny)
 
 .PHONY: generated
 generated: bins ## Write the files that are made from the types
-	@$(BIN)/streamjob-operator crds > crds/yaml/streamjobs.yaml
-	@cp crds/yaml/streamjobs.yaml helm/streamjob/crds/streamjobs.yaml
+	@for kind in streamjobs streamsnapshots; do $(BIN)/streamjob-operator crds $$kind > crds/yaml/$$kind.yaml || exit; done
+	@cp crds/yaml/*.yaml helm/streamjob/crds/
 	@$(BIN)/streamjob-operator reference > docs/job-file.md
 
 HELM ?= helm

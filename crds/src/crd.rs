@@ -1,15 +1,23 @@
-//! The CustomResourceDefinition, as a cluster accepts it without a warning.
+//! The CustomResourceDefinitions, as a cluster accepts them without a warning.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
-use crate::StreamJob;
+use crate::{StreamJob, StreamSnapshot};
 
 /// The definition of `StreamJob`. Its schema is also what a job file is checked against on a laptop.
 pub fn stream_job_crd() -> CustomResourceDefinition {
-    let mut crd = StreamJob::crd();
+    tidied(StreamJob::crd())
+}
+
+/// The definition of `StreamSnapshot`.
+pub fn stream_snapshot_crd() -> CustomResourceDefinition {
+    tidied(StreamSnapshot::crd())
+}
+
+fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version
             .schema

@@ -37,6 +37,8 @@ use crate::{Connection, Duration, Sink, Source, Step, StreamJobStatus};
 #[x_kube(
     validation = Rule::new("has(self.maxParallelism) == has(oldSelf.maxParallelism) && (!has(self.maxParallelism) || self.maxParallelism == oldSelf.maxParallelism)")
         .message("`maxParallelism` is immutable: the job's state is cut into that many slots; make a new job"),
+    validation = Rule::new("has(self.restoreFrom) == has(oldSelf.restoreFrom) && (!has(self.restoreFrom) || self.restoreFrom.snapshot == oldSelf.restoreFrom.snapshot)")
+        .message("`restoreFrom` is immutable: a job begins once; make a new job"),
     validation = Rule::new("!has(self.steps) || self.steps.all(step, !self.sources.exists(source, source.name == step.name))")
         .message("a step has the name of a source: streams are known by these names, which must differ")
 )]
@@ -93,6 +95,18 @@ pub struct StreamJobSpec {
     /// What happens when a changed job cannot use the state it has.
     #[serde(default)]
     pub upgrade: Upgrade,
+    /// The new job goes on where a snapshot was taken, instead of beginning with its sources' `startFrom`. Immutable. In a cluster
+    /// only: on a laptop `streamjob-worker restore` does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<RestoreFrom>,
+    /// What becomes of the job's state when the job is deleted in a cluster. `Retain`: the internal topics `streamjob-<uid>-*` and the
+    /// checkpoints under `<uid>/` stay, so that a job that was deleted by mistake is not lost. `Delete`: they are deleted, once the
+    /// workers have ended. The rows that the job has put out always stay.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// With `deletionPolicy: Delete`: how long that may take. What is not deleted by then stays, and an event says so.
+    #[serde(default = "two_minutes")]
+    pub deletion_timeout: Duration,
     /// Resources of a worker's container, as in a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "preserve")]
@@ -105,6 +119,24 @@ pub struct StreamJobSpec {
 
 fn preserve(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// What a new job goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreFrom {
+    /// Name of a StreamSnapshot in the job's namespace. The job needs the inputs, `maxParallelism`, steps and checkpoint storage of the
+    /// job it was taken of; its sinks may be others.
+    #[schemars(length(min = 1, max = 52))]
+    pub snapshot: String,
+}
+
+/// What becomes of what is stored outside of the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    #[default]
+    Retain,
+    Delete,
 }
 
 /// What a crash may do to the output.

@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Duration;
-use crate::rules::IDENTIFIER_PATTERN;
 
 /// Finds a pattern in the events of each group, in event-time order (ties in log order).
 ///
@@ -68,8 +67,8 @@ fn default_max_partial_matches() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Definition {
-    /// The variable's name.
-    #[schemars(regex(pattern = IDENTIFIER_PATTERN), length(max = 63))]
+    /// The variable's name: letters, digits and `_`, not beginning with a digit.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// A SQL condition on the event in hand: its columns, and what has been taken so far, as in `measures`. The event in hand
     /// counts among its own variable's: the one before it is `last(X.column, 1)`. A null condition is false.

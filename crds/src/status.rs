@@ -14,8 +14,9 @@ pub struct StreamJobStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Valid`: the job can run as it is written. `Ready`: every slot runs. `Suspended`, `Complete` (bounded inputs are
-    /// done), `CheckpointStale`, `ScalingLimited` are there while they are true.
+    /// `Valid`: the job can run as it is written. `Ready`: every slot runs. `Restored`: with
+    /// `restoreFrom`, whether the snapshot's state is the job's. `Suspended`, `Complete` (bounded inputs are done),
+    /// `UpgradeBlocked`, `CheckpointStale`, `ScalingLimited` are there while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -45,6 +46,12 @@ pub struct StreamJobStatus {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slot".into()]))]
     pub slots: Vec<SlotPlace>,
+    /// What a change does to the state of each source and step: one that is held back (condition `UpgradeBlocked`), or one for
+    /// which the workers are being stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub steps: Vec<StepChange>,
     /// The last decisions of the autoscaler, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -67,6 +74,32 @@ pub struct SlotPlace {
     /// How long its rows stood still when it last moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Duration>,
+}
+
+/// A source or step of the job that runs, or of the changed one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepChange {
+    /// The step's name.
+    pub name: String,
+    /// What becomes of its state.
+    pub state: StepState,
+    /// Why it cannot go on from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a change does to the state of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// The step goes on from it.
+    Kept,
+    /// There is none yet.
+    New,
+    /// The step is there no more.
+    Dropped,
+    /// It was made under other settings: the step cannot go on from it.
+    Incompatible,
 }
 
 /// What the autoscaler decided, and why.

@@ -5,16 +5,15 @@
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::Value;
-use streamjob_crds::placement_name;
+use streamjob_crds::PLACEMENT_KEY;
 
 use crate::cluster::Cluster;
 use crate::names;
-use crate::plan::Job;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     #[error(
-        "there is a {kind} `{name}` that is not this job's: rename the job, or delete that {kind}"
+        "there is a {kind} `{name}` that belongs to something else: choose another name, or delete that {kind}"
     )]
     Foreign { kind: String, name: String },
     #[error("cannot apply {kind} `{name}`: {error}")]
@@ -37,32 +36,33 @@ impl ApplyError {
     }
 }
 
-/// Applies what differs from the cluster, and says how many objects that were.
-pub async fn apply(cluster: &Cluster, job: &Job, plan: &[Value]) -> Result<usize, ApplyError> {
+/// Applies what differs from the cluster, and says how many objects that were. `owner`: the uid of whom they belong to.
+pub async fn apply(cluster: &Cluster, owner: &str, plan: &[Value]) -> Result<usize, ApplyError> {
     let mut written = 0;
     for desired in plan {
-        written += usize::from(apply_one(cluster, job, desired).await?);
+        written += usize::from(apply_one(cluster, owner, desired).await?);
     }
     Ok(written)
 }
 
-async fn apply_one(cluster: &Cluster, job: &Job, desired: &Value) -> Result<bool, ApplyError> {
+async fn apply_one(cluster: &Cluster, owner: &str, desired: &Value) -> Result<bool, ApplyError> {
     let kind = desired["kind"].as_str().unwrap_or_default();
-    let name = desired["metadata"]["name"].as_str().unwrap_or_default();
+    let text = |field: &str| desired["metadata"][field].as_str().unwrap_or_default();
+    let (name, namespace) = (text("name"), text("namespace"));
     let refused = |error| ApplyError::Refused {
         kind: kind.to_owned(),
         name: name.to_owned(),
         error: Box::new(error),
     };
-    let api: Api<DynamicObject> = cluster.api_of(kind, &job.namespace);
-    let observed = match cluster.get(kind, &job.namespace, name) {
+    let api: Api<DynamicObject> = cluster.api_of(kind, namespace);
+    let observed = match cluster.get(kind, namespace, name) {
         Some(seen) => Some((*seen).clone()),
         // It may be there without our labels, or not have been seen yet.
         None => api.get_opt(name).await.map_err(refused)?,
     };
     let mut body = desired.clone();
     if let Some(observed) = &observed {
-        if !is_owned(observed, &job.uid) {
+        if !is_owned(observed, owner) {
             return Err(ApplyError::Foreign {
                 kind: kind.to_owned(),
                 name: name.to_owned(),
@@ -71,7 +71,7 @@ async fn apply_one(cluster: &Cluster, job: &Job, desired: &Value) -> Result<bool
         if is_met(observed, desired) {
             return Ok(false);
         }
-        if name == placement_name(&job.name) {
+        if desired["data"][PLACEMENT_KEY].is_string() {
             body["metadata"]["resourceVersion"] = observed.metadata.resource_version.clone().into();
         }
     }
@@ -82,7 +82,7 @@ async fn apply_one(cluster: &Cluster, job: &Job, desired: &Value) -> Result<bool
     Ok(true)
 }
 
-fn is_owned(object: &DynamicObject, uid: &str) -> bool {
+pub fn is_owned(object: &DynamicObject, uid: &str) -> bool {
     let mut owners = object.metadata.owner_references.iter().flatten();
     owners.any(|owner| owner.uid == uid && owner.controller == Some(true))
 }

@@ -18,7 +18,11 @@ pub struct Arguments {
 pub enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`
-    Crds,
+    Crds {
+        /// Only this one
+        #[arg(value_parser = ["streamjobs", "streamsnapshots"])]
+        plural: Option<String>,
+    },
     /// Print the reference of the job file, in Markdown
     #[command(hide = true)]
     Reference,

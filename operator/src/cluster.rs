@@ -20,12 +20,13 @@ pub enum Scope {
 }
 
 /// Kinds of objects that jobs are made of: group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 10] = [
+const KINDS: [(&str, &str, &str, &str); 12] = [
     ("", "v1", "ConfigMap", "configmaps"),
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Service", "services"),
     ("", "v1", "ServiceAccount", "serviceaccounts"),
     ("apps", "v1", "StatefulSet", "statefulsets"),
+    ("batch", "v1", "Job", "jobs"),
     (
         "networking.k8s.io",
         "v1",
@@ -46,9 +47,15 @@ const KINDS: [(&str, &str, &str, &str); 10] = [
         "rolebindings",
     ),
     ("streamjob.dev", "v1alpha1", "StreamJob", "streamjobs"),
+    (
+        "streamjob.dev",
+        "v1alpha1",
+        "StreamSnapshot",
+        "streamsnapshots",
+    ),
 ];
 
-fn resource(kind: &str) -> ApiResource {
+pub fn resource(kind: &str) -> ApiResource {
     let known = KINDS.iter().find(|(_, _, known, _)| *known == kind);
     let (group, version, kind, plural) = known.unwrap_or(&KINDS[0]);
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
@@ -58,6 +65,9 @@ fn resource(kind: &str) -> ApiResource {
 pub fn jobs() -> ApiResource {
     resource("StreamJob")
 }
+
+/// The kind of snapshots.
+pub const SNAPSHOT: &str = "StreamSnapshot";
 
 /// Watched objects, by kind.
 pub struct Cluster {
@@ -79,7 +89,11 @@ impl Cluster {
             let api = api(&client, scope, &resource);
             let writer = Writer::<DynamicObject>::new(resource);
             stores.push((kind, writer.as_reader()));
-            let config = watcher::Config::default().labels(names::MANAGED);
+            let config = match kind {
+                // Made by users.
+                SNAPSHOT => watcher::Config::default(),
+                _ => watcher::Config::default().labels(names::MANAGED),
+            };
             let objects = watcher(api, config)
                 .default_backoff()
                 .reflect(writer)
@@ -87,7 +101,7 @@ impl Cluster {
                 .inspect_err(
                     move |error| tracing::warn!(%error, kind, "cannot watch; it is tried again"),
                 )
-                .filter_map(|object| async { job_of(&object.ok()?) });
+                .filter_map(move |object| async move { job_of(kind, &object.ok()?) });
             changes.push(objects.boxed());
         }
         (Cluster { client, stores }, changes)
@@ -108,6 +122,21 @@ impl Cluster {
         store.get(&key)
     }
 
+    /// Objects of a kind that the operator made, and snapshots, in a namespace.
+    pub fn select(
+        &self,
+        kind: &str,
+        namespace: &str,
+        wanted: impl Fn(&DynamicObject) -> bool,
+    ) -> Vec<Arc<DynamicObject>> {
+        let store = self.stores.iter().find(|(known, _)| *known == kind);
+        let all = store.map(|(_, store)| store.state()).unwrap_or_default();
+        let here = |object: &DynamicObject| object.metadata.namespace.as_deref() == Some(namespace);
+        all.into_iter()
+            .filter(|object| here(object) && wanted(object))
+            .collect()
+    }
+
     pub fn api_of(&self, kind: &str, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &resource(kind))
     }
@@ -121,8 +150,12 @@ pub fn api(client: &Client, scope: &Scope, resource: &ApiResource) -> Api<Dynami
     }
 }
 
-fn job_of(object: &DynamicObject) -> Option<ObjectRef<DynamicObject>> {
-    let job = object.metadata.labels.as_ref()?.get(names::JOB_LABEL)?;
+/// The job that an object is about.
+fn job_of(kind: &str, object: &DynamicObject) -> Option<ObjectRef<DynamicObject>> {
+    let job = match kind {
+        SNAPSHOT => object.data["spec"]["jobRef"]["name"].as_str()?,
+        _ => object.metadata.labels.as_ref()?.get(names::JOB_LABEL)?,
+    };
     let namespace = object.metadata.namespace.as_ref()?;
     Some(ObjectRef::new_with(job, jobs()).within(namespace))
 }

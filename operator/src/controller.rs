@@ -8,27 +8,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource, ResourceExt};
-use serde_json::{Value, json};
+use kube::runtime::events::{EventType, Recorder};
+use kube::runtime::reflector::Store;
+use serde_json::json;
 use streamjob_core::problem::Problem;
-use streamjob_crds::{PLACEMENT_KEY, Placement, StreamJobStatus, placement_name};
+use streamjob_crds::{Placement, StepChange, StreamJobStatus};
 
 use crate::apply::{ApplyError, apply};
-use crate::cluster::{self, Cluster};
-use crate::decide::{Decided, decide};
+use crate::cluster::Cluster;
+use crate::decide::{Decided, Fleet, Hold, decide};
 use crate::metrics::Metrics;
-use crate::placement::ordinal;
+use crate::plan::pod::Image;
 use crate::plan::{Decisions, Job, plan};
 use crate::probe::{self, Probes};
+use crate::restore::{self, Restore};
 use crate::status::{self, Facts};
 use crate::upgrade::{Judged, judge};
 use crate::validate::{self, Valid, validate};
-use crate::workers::Seen;
-use crate::{autoscale, names};
+use crate::{autoscale, deletion, events, finalizer, names, observe, snapshot};
 
 /// A job without workers is looked at this often, should an event have been missed.
 const RARELY: Duration = Duration::from_secs(60);
@@ -48,19 +49,29 @@ pub enum Error {
     Scale(Box<kube::Error>),
     #[error("cannot write the status: {0}")]
     Status(Box<kube::Error>),
+    #[error("cannot write the finalizer: {0}")]
+    Finalizer(Box<kube::Error>),
+    #[error("cannot make a Job: {0}")]
+    Task(Box<kube::Error>),
 }
 
-/// What the operator was started with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub image: String,
-    pub pull_policy: Option<String>,
+impl Error {
+    pub fn finalizer(error: kube::Error) -> Self {
+        Error::Finalizer(Box::new(error))
+    }
+
+    pub fn task(error: kube::Error) -> Self {
+        Error::Task(Box::new(error))
+    }
 }
 
 /// What every reconciliation works with.
 pub struct Operator {
     pub cluster: Cluster,
-    pub settings: Settings,
+    /// All jobs, as they were last seen.
+    pub jobs: Store<DynamicObject>,
+    /// What pods run.
+    pub image: Image,
     pub events: Recorder,
     pub metrics: Metrics,
     memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Memory>>>>,
@@ -90,10 +101,17 @@ struct Comparison {
 }
 
 impl Operator {
-    pub fn new(cluster: Cluster, settings: Settings, events: Recorder, metrics: Metrics) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        jobs: Store<DynamicObject>,
+        image: Image,
+        events: Recorder,
+        metrics: Metrics,
+    ) -> Self {
         Operator {
             cluster,
-            settings,
+            jobs,
+            image,
             events,
             metrics,
             memories: Mutex::default(),
@@ -119,52 +137,165 @@ pub async fn reconcile(
     operator: Arc<Operator>,
 ) -> Result<Action, Error> {
     let _timer = operator.metrics.reconciled();
-    if object.metadata.deletion_timestamp.is_some() {
-        // All that the job is made of is owned by it, and goes with it.
-        operator.forget(&object);
-        return Ok(Action::await_change());
-    }
-    let memory = operator.memory(&object);
-    let mut memory = memory.lock().await;
     let before = status_of(&object);
     let now = Timestamp::now();
+    if object.metadata.deletion_timestamp.is_some() {
+        return end(&operator, &object, &before, now).await; // I/O
+    }
+    finalizer::keep(&operator.cluster, "StreamJob", &object)
+        .await
+        .map_err(Error::finalizer)?; // I/O
+    let memory = operator.memory(&object);
+    let mut memory = memory.lock().await;
     let mut valid = match memory.validated(&object) {
         Ok(valid) => valid,
         Err(problems) => return refuse(&operator, &object, &before, &problems, now).await, // I/O
     };
-    let placed = placed(&operator.cluster, &valid.job)?;
-    let held_back = memory.held_back(&operator.cluster, &mut valid, &placed);
-    let seen = observe(&operator.cluster, &valid.job, &mut memory.probes).await; // I/O
-    let decided = decide(&valid, &before, &placed, &seen, &mut memory.autoscaler, now); // pure
+    let Job {
+        namespace, name, ..
+    } = valid.job.clone();
+    let placed = observe::placed(&operator.cluster, &namespace, &name)?;
+    let mut seen = observe::workers(&operator.cluster, &namespace, &name);
+    memory.probes.ask(&mut seen).await; // I/O
+    let has_run = !placed.slots.is_empty();
+    let restore = restore::look(&operator.cluster, &valid.job, &before, has_run);
+    let judged = memory.judged(&operator.cluster, &valid.job, &placed);
+    let hold = hold(
+        &operator.cluster,
+        &valid,
+        &placed,
+        restore.as_ref(),
+        &judged,
+        now,
+    );
+    let (job, blocked_by, steps) = may_run(judged, hold.as_ref());
+    valid.job = job;
+    let fleet = Fleet {
+        placed: &placed,
+        seen: &seen,
+        stopped: observe::Fleet::of(&operator.cluster, &namespace, &name)
+            .is_some_and(|fleet| fleet.is_stopped()),
+        held: hold.is_some(),
+    };
+    let decided = decide(&valid, &before, &fleet, &mut memory.autoscaler, now); // pure
     scale(&operator, &valid.job, &decided).await?; // I/O
-    let plan = plan(&valid.job, &decisions(&operator.settings, &decided)); // pure
-    if let Err(error) = apply(&operator.cluster, &valid.job, &plan).await {
+    let decisions = Decisions {
+        image: operator.image.clone(),
+        pods: decided.pods,
+        placement: decided.placement.clone(),
+    };
+    let plan = plan(&valid.job, &decisions); // pure
+    if let Err(error) = apply(&operator.cluster, &valid.job.uid, &plan).await {
         return blocked(&operator, &object, &before, error, now).await; // I/O
     }
-    let facts = facts(&object, &valid, &decided, &seen, &held_back, now);
+    let task = restore.as_ref().and_then(|restore| restore.task.as_ref());
+    if let Some(task) = task {
+        let started = task.start(&operator.cluster, &valid.job.spec, &operator.image);
+        started.await.map_err(Error::task)?; // I/O
+    }
+    let facts = Facts {
+        job: &valid.job.name,
+        generation: object.metadata.generation,
+        suspend: valid.job.spec.suspend,
+        desired: decided.desired,
+        placement: &decided.placement,
+        workers: &seen,
+        warnings: validate::told(&valid.warnings),
+        scaled: decided.scaled.clone(),
+        limit: decided.limit.clone(),
+        blocked: blocked_by,
+        steps,
+        hold: hold.clone(),
+        restored: restore.map(|restore| restore.told),
+        now,
+    };
     let status = status::status(&before, &facts); // pure
     report(&operator, &object, &before, &status, Some(&mut memory)).await?; // I/O
-    tell(&operator, &object, &placed, &decided).await; // I/O
-    if let Some(why) = held_back.filter(|_| !status::is_blocked(&before)) {
-        publish(
-            &operator,
-            &object,
-            EventType::Warning,
-            "UpgradeBlocked",
-            why,
-        )
-        .await; // I/O
+    events::tell(&operator.events, &object, &placed, &decided).await; // I/O
+    for (type_, reason, note) in status::news(&before, &status) {
+        events::publish(&operator.events, "StreamJob", &object, type_, reason, note).await; // I/O
     }
-    let busy = !seen.is_empty() || decided.pods > 0;
+    let busy = !seen.is_empty() || decided.pods > 0 || hold.is_some();
     Ok(Action::requeue(if busy { probe::EVERY } else { RARELY }))
 }
 
-/// What follows for a job whose reconciliation failed.
+/// Why the job is to have no workers for the time being.
+fn hold(
+    cluster: &Cluster,
+    valid: &Valid,
+    placed: &Placement,
+    restore: Option<&Restore>,
+    judged: &Judged,
+    now: Timestamp,
+) -> Option<Hold> {
+    let Job {
+        namespace, name, ..
+    } = &valid.job;
+    if let Some(restore) = restore.filter(|restore| !restore.is_done()) {
+        return Some(Hold {
+            reason: "Restoring",
+            message: format!("see the condition Restored: {}", restore.told.message),
+        });
+    }
+    // Without slots nobody has made state, and without Kafka it is in the pod.
+    let has_state = !placed.slots.is_empty() && !valid.one_worker;
+    let snapshot = snapshot::turn(cluster, namespace, name).filter(|_| has_state);
+    if let Some(snapshot) = snapshot {
+        return Some(Hold {
+            reason: "Snapshot",
+            message: format!("the workers are stopped while the snapshot `{snapshot}` is taken"),
+        });
+    }
+    let Judged::After(_) = judged else {
+        return None;
+    };
+    let draining = observe::draining(cluster, namespace, name, now)?;
+    Some(Hold {
+        reason: status::UPGRADING,
+        message: format!(
+            "the job is changed, and begins again with the state of the steps that stay: {draining}"
+        ),
+    })
+}
+
+/// The job that its workers may read now; why it is not what the user wrote; what becomes of the steps.
+fn may_run(judged: Judged, hold: Option<&Hold>) -> (Job, Option<String>, Vec<StepChange>) {
+    match judged {
+        Judged::Free(job) => (job, None, Vec::new()),
+        Judged::Blocked(job, blocked) => (job, Some(blocked.why), blocked.steps),
+        Judged::After(passage) => match hold {
+            Some(_) => (passage.before, None, passage.steps),
+            None => (passage.after, None, passage.steps),
+        },
+    }
+}
+
+/// The end of a job. All that it is made of in the cluster is owned by it, and goes with it.
+async fn end(
+    operator: &Operator,
+    object: &DynamicObject,
+    before: &StreamJobStatus,
+    now: Timestamp,
+) -> Result<Action, Error> {
+    match deletion::go_on(object, operator, before, now).await? {
+        Ok(action) => {
+            operator.forget(object);
+            Ok(action)
+        }
+        Err(waits) => {
+            let status = status::ending(before, object.metadata.generation, &waits, now);
+            report(operator, object, before, &status, None).await?;
+            Ok(Action::requeue(deletion::OFTEN))
+        }
+    }
+}
+
+/// What follows for a job or a snapshot whose reconciliation failed.
 pub fn after_error(object: Arc<DynamicObject>, error: &Error, operator: Arc<Operator>) -> Action {
     let stale = matches!(error, Error::Apply(error) if error.is_stale());
     if !stale {
         operator.metrics.errors.inc();
-        tracing::warn!(job = object.name_any(), namespace = object.namespace(), %error, "cannot bring the job about; it is tried again");
+        tracing::warn!(name = object.name_any(), namespace = object.namespace(), %error, "cannot bring it about; it is tried again");
     }
     Action::requeue(Duration::from_secs(if stale { 1 } else { 5 }))
 }
@@ -188,96 +319,28 @@ impl Memory {
 }
 
 impl Memory {
-    /// Takes out of a job what its state does not allow, and says why. Comparing takes a while: once is enough.
-    fn held_back(
-        &mut self,
-        cluster: &Cluster,
-        valid: &mut Valid,
-        placed: &Placement,
-    ) -> Option<String> {
-        let name = names::job_config(&valid.job.name);
-        let config = cluster.get("ConfigMap", &valid.job.namespace, &name)?;
+    /// What may run of a changed job. Comparing takes a while: once is enough.
+    fn judged(&mut self, cluster: &Cluster, job: &Job, placed: &Placement) -> Judged {
+        let running = observe::running(cluster, &job.namespace, &job.name);
         // Without slots nobody has made state.
-        let running = config.data["data"][names::JOB_KEY].as_str();
-        let running = running.filter(|_| !placed.slots.is_empty())?;
-        let generation = self.validated.as_ref()?.generation;
+        let Some(running) = running.filter(|_| !placed.slots.is_empty()) else {
+            return Judged::Free(job.clone());
+        };
+        let generation = self.validated.as_ref().and_then(|known| known.generation);
         let known = self
             .judged
             .as_ref()
-            .filter(|known| known.generation == generation && known.running == *running);
+            .filter(|known| known.generation == generation && known.running == running);
         let judged = match known {
             Some(known) => known.judged.clone(),
-            None => judge(&valid.job, Some(running)),
+            None => judge(job, Some(&running)),
         };
-        valid.job = judged.job.clone();
-        let blocked = judged.blocked.clone();
         self.judged = Some(Comparison {
             generation,
-            running: running.to_owned(),
-            judged,
+            running,
+            judged: judged.clone(),
         });
-        blocked
-    }
-}
-
-/// The job's pods and what their workers say.
-async fn observe(cluster: &Cluster, job: &Job, probes: &mut Probes) -> Vec<Seen> {
-    let fleet = cluster.get("StatefulSet", &job.namespace, &names::fleet(&job.name));
-    let count = |fleet: &DynamicObject| {
-        let fields = [
-            &fleet.data["spec"]["replicas"],
-            &fleet.data["status"]["replicas"],
-        ];
-        fields.into_iter().filter_map(Value::as_u64).max()
-    };
-    let most = fleet.as_deref().and_then(count).unwrap_or(0);
-    let pods = (0..u32::try_from(most).unwrap_or(0))
-        .map(|ordinal| names::pod(&job.name, ordinal))
-        .filter_map(|pod| cluster.get("Pod", &job.namespace, &pod));
-    let mut seen: Vec<Seen> = pods.map(|pod| Seen::of(&pod)).collect();
-    probes.ask(&mut seen).await;
-    seen
-}
-
-/// The placement that there is.
-fn placed(cluster: &Cluster, job: &Job) -> Result<Placement, Error> {
-    let name = placement_name(&job.name);
-    let Some(config) = cluster.get("ConfigMap", &job.namespace, &name) else {
-        return Ok(Placement::default());
-    };
-    let text = config.data["data"][PLACEMENT_KEY].as_str().unwrap_or("{}");
-    Placement::parse(text).map_err(|error| Error::Placement { name, error })
-}
-
-fn decisions(settings: &Settings, decided: &Decided) -> Decisions {
-    Decisions {
-        image: settings.image.clone(),
-        pull_policy: settings.pull_policy.clone(),
-        pods: decided.pods,
-        placement: decided.placement.clone(),
-    }
-}
-
-fn facts<'a>(
-    object: &DynamicObject,
-    valid: &'a Valid,
-    decided: &'a Decided,
-    seen: &'a [Seen],
-    blocked: &Option<String>,
-    now: Timestamp,
-) -> Facts<'a> {
-    Facts {
-        job: &valid.job.name,
-        generation: object.metadata.generation,
-        suspend: valid.job.spec.suspend,
-        desired: decided.desired,
-        placement: &decided.placement,
-        workers: seen,
-        warnings: validate::told(&valid.warnings),
-        scaled: decided.scaled.clone(),
-        limit: decided.limit.clone(),
-        blocked: blocked.clone(),
-        now,
+        judged
     }
 }
 
@@ -310,7 +373,15 @@ async fn refuse(
     let told = validate::told(problems);
     let status = status::invalid(before, object.metadata.generation, &told, now);
     if report(operator, object, before, &status, None).await? {
-        publish(operator, object, EventType::Warning, "Invalid", told).await;
+        events::publish(
+            &operator.events,
+            "StreamJob",
+            object,
+            EventType::Warning,
+            "Invalid",
+            told,
+        )
+        .await;
     }
     Ok(Action::await_change())
 }
@@ -364,64 +435,6 @@ async fn report(
         memory.figures_written = Some(Instant::now());
     }
     Ok(true)
-}
-
-/// Events, for what a user would ask about later.
-async fn tell(operator: &Operator, object: &DynamicObject, placed: &Placement, decided: &Decided) {
-    if let Some(scaled) = &decided.scaled {
-        let reason = if scaled.applied {
-            "Scaled"
-        } else {
-            "WouldScale"
-        };
-        let note = format!(
-            "{} to {} workers: {}",
-            scaled.from, scaled.to, scaled.message
-        );
-        publish(operator, object, EventType::Normal, reason, note).await;
-    }
-    let moved: Vec<String> = decided
-        .placement
-        .slots
-        .iter()
-        .filter(|(slot, place)| placed.slots.get(slot) != Some(place))
-        .map(|(slot, place)| format!("{slot} to {}", ordinal(&place.pod)))
-        .collect();
-    if !moved.is_empty() {
-        let note = format!("slots to workers {}", moved.join(", "));
-        publish(operator, object, EventType::Normal, "SlotsPlaced", note).await;
-    }
-}
-
-/// An event that cannot be written is no reason not to go on.
-async fn publish(
-    operator: &Operator,
-    object: &DynamicObject,
-    type_: EventType,
-    reason: &str,
-    note: String,
-) {
-    // What the cluster takes.
-    const LONGEST: usize = 1000;
-    const LONGEST_ACTION: usize = 100;
-    let event = Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(note.chars().take(LONGEST).collect()),
-        // Events of one reason and action are told as one, with the note of the first: what reads differently is another action.
-        action: note
-            .split(": ")
-            .next()
-            .unwrap_or(reason)
-            .chars()
-            .take(LONGEST_ACTION)
-            .collect(),
-        secondary: None,
-    };
-    let reference = object.object_ref(&cluster::jobs());
-    if let Err(error) = operator.events.publish(&event, &reference).await {
-        tracing::warn!(%error, "cannot write an event");
-    }
 }
 
 /// What the last look at the job reported. A status that cannot be read is written anew.

@@ -20,18 +20,41 @@ pub struct Decided {
     pub limit: Option<(String, String)>,
 }
 
+/// Why a job has no workers for the time being.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The fleet as it is.
+pub struct Fleet<'a> {
+    pub placed: &'a Placement,
+    pub seen: &'a [Seen],
+    /// It is there, without pods.
+    pub stopped: bool,
+    /// It is to have none.
+    pub held: bool,
+}
+
 /// Decides from the placement that there is and from what the workers say.
 pub fn decide(
     valid: &Valid,
     before: &StreamJobStatus,
-    placed: &Placement,
-    seen: &[Seen],
+    fleet: &Fleet,
     memory: &mut autoscale::Memory,
     now: Timestamp,
 ) -> Decided {
     let spec = &valid.job.spec;
-    let slots = workers::slots(placed, seen);
-    let asked = workers::desired(spec, valid.one_worker, slots);
+    let seen = fleet.seen;
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let slots = workers::slots(fleet.placed, seen);
+    let asked = match fleet.held {
+        true => 0,
+        false => workers::desired(spec, valid.one_worker, slots),
+    };
+    let raised = (fleet.stopped && asked > 0).then(|| placement::raised(fleet.placed, seconds));
+    let placed = raised.as_ref().unwrap_or(fleet.placed);
     let runs = !placed.slots.is_empty() && asked > 0 && !valid.one_worker;
     let scaling = spec.autoscaling.as_ref().filter(|_| runs);
     let scaled = scaling.map(|scaling| autoscaled(scaling, asked, placed, seen, memory, now));
@@ -47,7 +70,7 @@ pub fn decide(
         slots.unwrap_or(0),
         &workers::standings(seen, desired),
         settled,
-        u64::try_from(now.as_second()).unwrap_or(0),
+        seconds,
     );
     Decided {
         desired,
@@ -177,6 +200,15 @@ mod tests {
         (0..count).map(worker).collect()
     }
 
+    fn fleet<'a>(placed: &'a Placement, seen: &'a [Seen]) -> Fleet<'a> {
+        Fleet {
+            placed,
+            seen,
+            stopped: false,
+            held: false,
+        }
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -186,10 +218,16 @@ mod tests {
         let (job, before) = (valid(json!({"replicas": 2})), StreamJobStatus::default());
         let mut memory = autoscale::Memory::default();
         let nothing = Placement::default();
-        let first = decide(&job, &before, &nothing, &[], &mut memory, at(100));
+        let first = decide(&job, &before, &fleet(&nothing, &[]), &mut memory, at(100));
         assert_eq!((first.pods, first.placement.slots.len()), (2, 0));
         let workers = obedient(&nothing, 2, 0);
-        let second = decide(&job, &before, &nothing, &workers, &mut memory, at(101));
+        let second = decide(
+            &job,
+            &before,
+            &fleet(&nothing, &workers),
+            &mut memory,
+            at(101),
+        );
         assert_eq!(second.placement.slots.len(), 4);
     }
 
@@ -200,15 +238,20 @@ mod tests {
         let nothing = Placement::default();
         let workers = obedient(&nothing, 2, 0);
         let many = valid(json!({"replicas": 9}));
-        let placed = decide(&many, &before, &nothing, &workers, &mut memory, at(100));
+        let placed = decide(
+            &many,
+            &before,
+            &fleet(&nothing, &workers),
+            &mut memory,
+            at(100),
+        );
         assert_eq!(placed.desired, 4);
         let suspended = valid(json!({"replicas": 2, "suspend": true}));
         let workers = obedient(&placed.placement, 2, 0);
         let now = decide(
             &suspended,
             &before,
-            &placed.placement,
-            &workers,
+            &fleet(&placed.placement, &workers),
             &mut memory,
             at(200),
         );
@@ -226,12 +269,25 @@ mod tests {
             let mut memory = autoscale::Memory::default();
             let nothing = Placement::default();
             let workers = obedient(&nothing, 1, 0);
-            let placed = decide(&job, &before, &nothing, &workers, &mut memory, at(0)).placement;
+            let placed = decide(
+                &job,
+                &before,
+                &fleet(&nothing, &workers),
+                &mut memory,
+                at(0),
+            )
+            .placement;
             let workers = obedient(&placed, 1, 10_000);
             let mut told = Vec::new();
             let mut last = None;
             for second in 1..60 {
-                let now = decide(&job, &before, &placed, &workers, &mut memory, at(second));
+                let now = decide(
+                    &job,
+                    &before,
+                    &fleet(&placed, &workers),
+                    &mut memory,
+                    at(second),
+                );
                 if let Some(news) = now.scaled.clone() {
                     before.scaling.insert(0, news.clone());
                     told.push(news);
@@ -246,6 +302,36 @@ mod tests {
             assert_eq!(last.unwrap().desired, if applied { 4 } else { 1 });
             assert_eq!(told.len(), 1, "{told:?}");
             assert_eq!((told[0].to, told[0].applied), (4, applied));
+        }
+    }
+
+    #[test]
+    fn a_fleet_that_was_stopped_begins_above_whoever_had_its_slots() {
+        let before = StreamJobStatus::default();
+        let mut memory = autoscale::Memory::default();
+        let job = valid(json!({"replicas": 2}));
+        let nothing = Placement::default();
+        let workers = obedient(&nothing, 2, 0);
+        let fleet = fleet(&nothing, &workers);
+        let placed = decide(&job, &before, &fleet, &mut memory, at(100)).placement;
+        let mut fleet = Fleet {
+            placed: &placed,
+            seen: &[],
+            stopped: true,
+            held: true,
+        };
+        let held = decide(&job, &before, &fleet, &mut memory, at(100));
+        assert_eq!((held.pods, &held.placement), (0, &placed));
+        for seconds in [100, 300] {
+            let taken = placement::above(&placed, seconds);
+            assert!(placed.slots.values().all(|place| place.term < taken));
+            fleet.held = false;
+            let again = decide(&job, &before, &fleet, &mut memory, at(seconds as i64));
+            assert_eq!(again.pods, 2);
+            for (slot, place) in &again.placement.slots {
+                assert!(place.term > taken);
+                assert_eq!(place.pod, placed.slots[slot].pod);
+            }
         }
     }
 }

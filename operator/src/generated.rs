@@ -3,21 +3,36 @@
 mod reference;
 
 use anyhow::Context;
-use streamjob_crds::stream_job_crd;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use streamjob_crds::{stream_job_crd, stream_snapshot_crd};
 
-/// The CustomResourceDefinitions, as YAML documents.
-pub fn crds() -> anyhow::Result<String> {
-    let yaml = serde_yaml::to_string(&stream_job_crd()).context("cannot write the CRD as YAML")?;
-    Ok(format!(
-        "# Generated from the types in crds/src by `make generated`.\n{yaml}"
-    ))
+/// The CustomResourceDefinitions, as YAML documents: all, or the one with this plural.
+pub fn crds(plural: Option<&str>) -> anyhow::Result<String> {
+    let mut text = String::from("# Generated from the types in crds/src by `make generated`.\n");
+    let all = [stream_job_crd(), stream_snapshot_crd()];
+    let wanted = |crd: &CustomResourceDefinition| {
+        plural.is_none_or(|plural| plural == crd.spec.names.plural)
+    };
+    for (index, crd) in all.iter().filter(|crd| wanted(crd)).enumerate() {
+        if index > 0 {
+            text.push_str("---\n");
+        }
+        text += &serde_yaml::to_string(crd).context("cannot write the CRD as YAML")?;
+    }
+    Ok(text)
 }
 
 /// The reference of the job file, in Markdown.
 pub fn reference() -> anyhow::Result<String> {
-    let crd = serde_json::to_value(stream_job_crd()).context("cannot write the CRD as JSON")?;
+    let spec = |crd| {
+        let crd = serde_json::to_value(crd).context("cannot write the CRD as JSON")?;
+        anyhow::Ok(
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone(),
+        )
+    };
     Ok(reference::markdown(
-        &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"],
+        &spec(stream_job_crd())?,
+        &spec(stream_snapshot_crd())?,
     ))
 }
 
@@ -35,9 +50,14 @@ mod tests {
     #[test]
     fn committed_files_are_in_step_with_the_types() {
         in_step(
-            crds().unwrap(),
+            crds(Some("streamjobs")).unwrap(),
             include_str!("../../crds/yaml/streamjobs.yaml"),
             "crds/yaml/streamjobs.yaml",
+        );
+        in_step(
+            crds(Some("streamsnapshots")).unwrap(),
+            include_str!("../../crds/yaml/streamsnapshots.yaml"),
+            "crds/yaml/streamsnapshots.yaml",
         );
         in_step(
             reference().unwrap(),

@@ -1,7 +1,8 @@
 //! `streamjob-operator`: turns StreamJobs into running fleets. See `streamjob-operator run --help`.
 //!
 //! In reading order: `run` starts the `controller`, whose `reconcile` observes (`cluster`, `probe`), validates, decides
-//! (`placement`, `autoscale`), plans, applies, and reports (`status`). Beside it the `webhook` refuses what is wrong at once.
+//! (`placement`, `autoscale`), plans, applies, and reports (`status`). `snapshot`, `restore` and `deletion` have the worker do
+//! what needs the job's servers, by a `task`. Beside it all the `webhook` refuses what is wrong at once.
 
 mod apply;
 mod autoscale;
@@ -9,16 +10,23 @@ mod cli;
 mod cluster;
 mod controller;
 mod decide;
+mod deletion;
+mod events;
+mod finalizer;
 mod generated;
 mod http;
 mod merge;
 mod metrics;
 mod names;
+mod observe;
 mod placement;
 mod plan;
 mod probe;
+mod restore;
 mod run;
+mod snapshot;
 mod status;
+mod task;
 mod upgrade;
 mod validate;
 mod webhook;
@@ -33,7 +41,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Run(args) => run(args)?,
-        Command::Crds => print!("{}", generated::crds()?),
+        Command::Crds { plural } => print!("{}", generated::crds(plural.as_deref())?),
         Command::Reference => print!("{}", generated::reference()?),
     }
     Ok(())

@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 pub const MANAGER: &str = "streamjob-operator";
 /// The label with the job's name, on everything that belongs to one.
 pub const JOB_LABEL: &str = "streamjob.dev/job";
+/// The label with the snapshot's name, on everything that belongs to one.
+pub const SNAPSHOT_LABEL: &str = "streamjob.dev/snapshot";
+/// The cluster's own label on the pods of a Job.
+pub const BATCH_JOB: &str = "batch.kubernetes.io/job-name";
 /// Selects what the operator made.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=streamjob-operator";
 /// On pods: changes with what the worker reads of the job, and so starts them anew.
@@ -39,6 +43,29 @@ pub fn account(job: &str) -> String {
     format!("{job}-worker")
 }
 
+/// The ConfigMap with the job that a snapshot is of.
+pub fn snapshot_config(snapshot: &str) -> String {
+    format!("{snapshot}-snapshot")
+}
+
+/// Tasks of jobs.
+pub fn restore_task(job: &str) -> String {
+    format!("{job}-restore")
+}
+
+pub fn forget_task(job: &str) -> String {
+    format!("{job}-forget")
+}
+
+/// Tasks of snapshots.
+pub fn take_task(snapshot: &str) -> String {
+    format!("{snapshot}-take")
+}
+
+pub fn discard_task(snapshot: &str) -> String {
+    format!("{snapshot}-discard")
+}
+
 /// The StatefulSet, its PodDisruptionBudget and NetworkPolicy. Pods are `<job>-0`, `<job>-1` and so on.
 pub fn fleet(job: &str) -> String {
     job.to_owned()
@@ -67,5 +94,19 @@ pub fn labels(job: &str) -> Value {
         "app.kubernetes.io/instance": job,
         "app.kubernetes.io/managed-by": "streamjob-operator",
         JOB_LABEL: job,
+    })
+}
+
+/// Of a task's Job and pod, which no selector of workers takes for one.
+pub fn task_labels(owner_kind: &str, owner: &str) -> Value {
+    let label = match owner_kind {
+        "StreamSnapshot" => SNAPSHOT_LABEL,
+        _ => JOB_LABEL,
+    };
+    json!({
+        "app.kubernetes.io/name": "streamjob-task",
+        "app.kubernetes.io/instance": owner,
+        "app.kubernetes.io/managed-by": "streamjob-operator",
+        label: owner,
     })
 }

@@ -58,6 +58,34 @@ pub fn place(
     moves.placement
 }
 
+/// A term above all that the placement has given out, for somebody who takes the slots over for a while.
+pub fn above(placement: &Placement, seconds: u64) -> u64 {
+    highest(placement).saturating_add(1).max(seconds)
+}
+
+/// The placement of a fleet that was stopped and begins again: all slots where they were, with terms above those of whoever had
+/// them meanwhile.
+pub fn raised(before: &Placement, seconds: u64) -> Placement {
+    // Somebody was given `above`, a moment ago or earlier.
+    let term = highest(before)
+        .saturating_add(2)
+        .max(seconds.saturating_add(1));
+    let raised = |place: &Place| Place {
+        term,
+        from: None,
+        ..place.clone()
+    };
+    let slots = before.slots.iter();
+    Placement {
+        slots: slots.map(|(slot, place)| (*slot, raised(place))).collect(),
+    }
+}
+
+fn highest(placement: &Placement) -> u64 {
+    let terms = placement.slots.values().map(|place| place.term);
+    terms.max().unwrap_or(0)
+}
+
 /// How many slots each fit worker should have. Who has most now has what does not divide evenly.
 fn shares<'a>(before: &Placement, fit: &[&'a str], slots: usize) -> BTreeMap<&'a str, usize> {
     let mut by_load: Vec<&str> = fit.to_vec();

@@ -2,14 +2,14 @@
 //!
 //! Pods meet the restricted pod security standard. Of Secrets only the names are known here: the kubelet mounts them.
 
-use std::collections::BTreeSet;
+pub mod pod;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use streamjob_crds::{PLACEMENT_KEY, Placement, StreamJobSpec, placement_name};
 
-use crate::merge::merge;
 use crate::names;
+use pod::{Image, Life, Pod};
 
 /// A job that was found good.
 #[derive(Clone, Debug)]
@@ -23,8 +23,7 @@ pub struct Job {
 /// What the operator decided for it, beyond what its user wrote.
 #[derive(Clone, Debug)]
 pub struct Decisions {
-    pub image: String,
-    pub pull_policy: Option<String>,
+    pub image: Image,
     /// Pods of the StatefulSet: the desired ones, and those that still have slots.
     pub pods: u32,
     pub placement: Placement,
@@ -53,13 +52,15 @@ pub fn placement(job: &Job, placement: &Placement) -> Value {
 }
 
 /// Fields that workers do not read.
-pub const OPERATORS_OWN: [&str; 6] = [
+pub const OPERATORS_OWN: [&str; 8] = [
     "replicas",
     "suspend",
     "autoscaling",
     "podTemplate",
     "resources",
-    "upgrade",
+    "restoreFrom",
+    "deletionPolicy",
+    "deletionTimeout",
 ];
 
 /// The job as workers read it: without what only the operator looks at, so that a scaled job starts no pod anew.
@@ -70,6 +71,15 @@ pub fn job_text(job: &Job) -> String {
             fields.remove(field);
         }
     }
+    document(job, spec)
+}
+
+/// The whole job, as a job file.
+pub fn whole_text(job: &Job) -> String {
+    document(job, json!(job.spec))
+}
+
+fn document(job: &Job, spec: Value) -> String {
     let document = json!({
         "apiVersion": "streamjob.dev/v1alpha1",
         "kind": "StreamJob",
@@ -93,14 +103,19 @@ fn metadata(job: &Job, name: &str) -> Value {
         "name": name,
         "namespace": job.namespace,
         "labels": names::labels(&job.name),
-        "ownerReferences": [{
-            "apiVersion": "streamjob.dev/v1alpha1",
-            "kind": "StreamJob",
-            "name": job.name,
-            "uid": job.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        }],
+        "ownerReferences": [owned_by("StreamJob", &job.name, &job.uid)],
+    })
+}
+
+/// What is owned goes when its owner goes.
+pub fn owned_by(kind: &str, name: &str, uid: &str) -> Value {
+    json!({
+        "apiVersion": "streamjob.dev/v1alpha1",
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
     })
 }
 
@@ -198,6 +213,23 @@ fn disruption_budget(job: &Job) -> Value {
 }
 
 fn stateful_set(job: &Job, decisions: &Decisions, hash: &str) -> Value {
+    let worker = Pod {
+        image: &decisions.image,
+        account: Some(names::account(&job.name)),
+        config: names::job_config(&job.name),
+        labels: names::labels(&job.name),
+        annotations: json!({names::JOB_HASH: hash}),
+        command: "serve",
+        arguments: vec![
+            "--uid".into(),
+            job.uid.clone(),
+            "--service".into(),
+            names::service(&job.name),
+            "--listen".into(),
+            format!("0.0.0.0:{}", names::PORT),
+        ],
+        life: Life::Serving,
+    };
     json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -207,133 +239,9 @@ fn stateful_set(job: &Job, decisions: &Decisions, hash: &str) -> Value {
             "serviceName": names::service(&job.name),
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": names::selector(&job.name)},
-            "template": pod_template(job, decisions, hash),
+            "template": pod::template(&job.spec, &worker),
         },
     })
-}
-
-/// What the user wrote in `podTemplate`, and over it what the operator sets.
-fn pod_template(job: &Job, decisions: &Decisions, hash: &str) -> Value {
-    let base = job.spec.pod_template.clone().unwrap_or_else(|| json!({}));
-    let secrets = secrets(&job.spec);
-    let own = json!({
-        "metadata": {
-            "labels": names::labels(&job.name),
-            "annotations": {names::JOB_HASH: hash},
-        },
-        "spec": {
-            "serviceAccountName": names::account(&job.name),
-            // Draining takes 25 s at most.
-            "terminationGracePeriodSeconds": 40,
-            "securityContext": {
-                "runAsNonRoot": true,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container(job, decisions, &secrets)],
-            "volumes": volumes(job, &secrets),
-        },
-    });
-    merge(base, own)
-}
-
-fn container(job: &Job, decisions: &Decisions, secrets: &BTreeSet<String>) -> Value {
-    let mounts = secrets.iter().map(|secret| {
-        json!({"name": secret_volume(secret), "mountPath": format!("{}/{secret}", names::SECRETS_FOLDER), "readOnly": true})
-    });
-    let mut all = vec![
-        json!({"name": "streamjob-job", "mountPath": names::JOB_FOLDER, "readOnly": true}),
-        json!({"name": "streamjob-state", "mountPath": names::STATE_FOLDER}),
-    ];
-    all.extend(mounts);
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    let mut container = json!({
-        "name": names::CONTAINER,
-        "image": decisions.image,
-        "command": ["/usr/bin/streamjob-worker"],
-        "args": [
-            "serve",
-            format!("{}/{}", names::JOB_FOLDER, names::JOB_KEY),
-            "--uid", job.uid,
-            "--service", names::service(&job.name),
-            "--secrets-dir", names::SECRETS_FOLDER,
-            "--state-dir", names::STATE_FOLDER,
-            "--listen", format!("0.0.0.0:{}", names::PORT),
-        ],
-        "env": [
-            {"name": "POD_NAME", "valueFrom": field("metadata.name")},
-            {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
-        ],
-        "ports": [{"name": "http", "containerPort": names::PORT, "protocol": "TCP"}],
-        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 6, "initialDelaySeconds": 5},
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 2, "timeoutSeconds": 3},
-        // What it said last is what `kubectl get sj` gives as the reason when it does not start.
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": all,
-    });
-    if let Some(policy) = &decisions.pull_policy {
-        container["imagePullPolicy"] = json!(policy);
-    }
-    if let Some(resources) = &job.spec.resources {
-        container["resources"] = resources.clone();
-    }
-    container
-}
-
-fn volumes(job: &Job, secrets: &BTreeSet<String>) -> Vec<Value> {
-    let mut volumes = vec![
-        json!({"name": "streamjob-job", "configMap": {"name": names::job_config(&job.name)}}),
-        json!({"name": "streamjob-state", "emptyDir": {}}),
-    ];
-    // Optional: a worker that lacks a secret says which, a pod that lacks one only waits.
-    volumes.extend(secrets.iter().map(|secret| {
-        json!({"name": secret_volume(secret), "secret": {"secretName": secret, "optional": true}})
-    }));
-    volumes
-}
-
-/// Names of volumes have no dots and at most 63 characters; those of Secrets may.
-fn secret_volume(secret: &str) -> String {
-    format!("secret-{}", &hash(secret))
-}
-
-/// The Secrets that the job names.
-fn secrets(spec: &StreamJobSpec) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for connection in &spec.connections {
-        if let Some(kafka) = &connection.kafka {
-            let tls = kafka.tls.iter().flat_map(|tls| {
-                [
-                    &tls.ca_secret_ref,
-                    &tls.cert_secret_ref,
-                    &tls.key_secret_ref,
-                ]
-            });
-            let named = tls.flatten().map(|reference| reference.name.clone());
-            found.extend(named);
-            found.extend(
-                kafka
-                    .sasl
-                    .iter()
-                    .map(|sasl| sasl.password_secret_ref.name.clone()),
-            );
-        }
-        if let Some(s3) = &connection.s3 {
-            found.extend(
-                s3.credentials_secret_ref
-                    .iter()
-                    .map(|reference| reference.name.clone()),
-            );
-        }
-    }
-    found
 }
 
 #[cfg(test)]

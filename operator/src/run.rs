@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use kube::Client;
-use kube::runtime::controller::{self, Controller};
+use kube::runtime::controller::{Config, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 
 use crate::cli::RunArgs;
 use crate::cluster::{self, Changes, Cluster, Scope};
-use crate::controller::{Operator, Settings, after_error, reconcile};
+use crate::controller::{self, Operator};
 use crate::metrics::Metrics;
+use crate::plan::pod::Image;
 use crate::webhook::{self, Webhook};
-use crate::{http, names};
+use crate::{http, names, snapshot};
 
 /// How long a leader that is gone holds the others back, and how long before that it must have renewed.
 const LEASE_SECONDS: u64 = 15;
@@ -39,8 +40,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     };
     let webhook = args.webhook();
     let metrics = Metrics::new()?;
-    let settings = Settings {
-        image: args.worker_image,
+    let image = Image {
+        name: args.worker_image,
         pull_policy: args.worker_image_pull_policy,
     };
     let (ready, readiness) = watch::channel(webhook.is_none());
@@ -50,7 +51,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let led = async {
         let (leads, task) = stand(&client, &namespace).await;
         renewing = Some(task);
-        lead(client.clone(), leads, &scope, settings, metrics).await
+        lead(client.clone(), leads, &scope, image, metrics).await
     };
     let ended = tokio::select! {
         ended = served => ended,
@@ -115,7 +116,7 @@ async fn lead(
     client: Client,
     mut leads: watch::Receiver<bool>,
     scope: &Scope,
-    settings: Settings,
+    image: Image,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
     tracing::info!(?scope, "waiting to lead");
@@ -123,7 +124,7 @@ async fn lead(
     tracing::info!("leading");
     metrics.leads.set(1);
     tokio::select! {
-        ended = look_after(client, scope, settings, metrics) => ended,
+        ended = look_after(client, scope, image, metrics) => ended,
         lost = until(&mut leads, false) => {
             lost?;
             bail!("leads no more: another operator has taken over, or the cluster did not answer")
@@ -142,7 +143,7 @@ async fn until(leads: &mut watch::Receiver<bool>, wanted: bool) -> anyhow::Resul
 async fn look_after(
     client: Client,
     scope: &Scope,
-    settings: Settings,
+    image: Image,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
     let (cluster, mut changes) = Cluster::watch(client.clone(), scope);
@@ -152,20 +153,48 @@ async fn look_after(
         instance: std::env::var("POD_NAME").ok(),
     };
     let events = Recorder::new(client.clone(), reporter);
-    let operator = Arc::new(Operator::new(cluster, settings, events, metrics));
     let kind = cluster::jobs();
-    let jobs = cluster::api(&client, scope, &kind);
-    Controller::new_with(jobs, watcher::Config::default(), kind)
-        .with_config(controller::Config::default().concurrency(32))
-        .reconcile_on(changes)
-        .run(reconcile, after_error, operator)
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "a look at a job did not end well");
-            }
-        })
-        .await;
-    bail!("the watch of the jobs has ended")
+    let api = cluster::api(&client, scope, &kind);
+    let config = Config::default().concurrency(32);
+    let jobs = Controller::new_with(api, watcher::Config::default(), kind)
+        .with_config(config.clone())
+        .reconcile_on(changes);
+    let seen = jobs.store();
+    let operator = Operator::new(cluster, seen.clone(), image, events, metrics);
+    let operator = Arc::new(operator);
+    let looked_after = jobs
+        .run(
+            controller::reconcile,
+            controller::after_error,
+            operator.clone(),
+        )
+        .for_each(|outcome| async move { note(outcome) });
+    let snapshots = async {
+        // One whose job has not been seen yet would be told that there is none.
+        seen.wait_until_ready().await?;
+        let kind = cluster::resource(cluster::SNAPSHOT);
+        let api = cluster::api(&client, scope, &kind);
+        Controller::new_with(api, watcher::Config::default(), kind)
+            .with_config(config)
+            .run(snapshot::reconcile, controller::after_error, operator)
+            .for_each(|outcome| async move { note(outcome) })
+            .await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        () = looked_after => bail!("the watch of the jobs has ended"),
+        ended = snapshots => {
+            ended?;
+            bail!("the watch of the snapshots has ended")
+        }
+    }
+}
+
+/// What matters of it has been told where it happened.
+fn note<T, E: std::fmt::Display>(outcome: Result<T, E>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a look did not end well");
+    }
 }
 
 /// Decisions made before all is seen would be made anew, from terms that are too low.

@@ -5,16 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::EventType;
 use streamjob_crds::{
-    Duration, Phase, Placement, SLOT_FAILED, ScalingDecision, SlotPlace, StreamJobStatus,
-    WorkerStatus,
+    Duration, Phase, Placement, SLOT_FAILED, ScalingDecision, SlotPlace, StepChange,
+    StreamJobStatus, WorkerStatus,
 };
 
+use crate::decide::Hold;
 use crate::names;
 use crate::workers::{self, Seen};
 
 /// The condition of a job whose change is not carried out.
 const BLOCKED: &str = "UpgradeBlocked";
+/// The condition of a job that begins with a snapshot's state.
+pub const RESTORED: &str = "Restored";
+/// Why a job that is changed has no workers for a moment.
+pub const UPGRADING: &str = "Upgrading";
 /// Decisions of the autoscaler that are kept.
 const HISTORY: usize = 10;
 
@@ -34,19 +40,26 @@ pub struct Facts<'a> {
     pub limit: Option<(String, String)>,
     /// Why it goes on as it was, and not as it is written now.
     pub blocked: Option<String>,
+    /// What a change does to the state of each step.
+    pub steps: Vec<StepChange>,
+    /// Why it has no workers for the time being.
+    pub hold: Option<Hold>,
+    /// Of a job that begins with a snapshot's state: whether it has it.
+    pub restored: Option<Told>,
     pub now: Timestamp,
 }
 
 /// A condition without what only the clock and the last status know.
-struct Told {
-    kind: String,
-    holds: bool,
-    reason: String,
-    message: String,
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub kind: String,
+    pub holds: bool,
+    pub reason: String,
+    pub message: String,
 }
 
 impl Told {
-    fn new(kind: &str, holds: bool, reason: &str, message: impl Into<String>) -> Self {
+    pub fn new(kind: &str, holds: bool, reason: &str, message: impl Into<String>) -> Self {
         Told {
             kind: kind.to_owned(),
             holds,
@@ -68,13 +81,14 @@ pub fn status(before: &StreamJobStatus, facts: &Facts) -> StreamJobStatus {
         Told::new("Valid", true, "Planned", facts.warnings.clone()),
         ready(facts),
     ];
+    told.extend(facts.restored.clone());
     told.extend(passing(facts, &answers));
     let mut scaling: Vec<ScalingDecision> = facts.scaled.iter().cloned().collect();
     scaling.extend(before.scaling.iter().cloned());
     scaling.truncate(HISTORY);
     StreamJobStatus {
         observed_generation: facts.generation,
-        conditions: conditions(before, told, facts.generation, facts.now),
+        conditions: conditions(&before.conditions, told, facts.generation, facts.now),
         replicas: count(facts.workers.len()),
         desired: facts.desired.try_into().unwrap_or(i32::MAX),
         selector: Some(names::selector_text(facts.job)),
@@ -93,6 +107,7 @@ pub fn status(before: &StreamJobStatus, facts: &Facts) -> StreamJobStatus {
             .max()
             .map(seconds),
         slots: slots(before, facts),
+        steps: facts.steps.clone(),
         scaling,
     }
 }
@@ -115,7 +130,7 @@ pub fn invalid(
     ];
     StreamJobStatus {
         observed_generation: generation,
-        conditions: conditions(before, told, generation, now),
+        conditions: conditions(&before.conditions, told, generation, now),
         ..before.clone()
     }
 }
@@ -134,13 +149,31 @@ pub fn blocked(
     ];
     StreamJobStatus {
         observed_generation: generation,
-        conditions: conditions(before, told, generation, now),
+        conditions: conditions(&before.conditions, told, generation, now),
+        ..before.clone()
+    }
+}
+
+/// The status of a job that is being deleted.
+pub fn ending(
+    before: &StreamJobStatus,
+    generation: Option<i64>,
+    message: &str,
+    now: Timestamp,
+) -> StreamJobStatus {
+    let told = vec![Told::new("Ready", false, "Deleting", message)];
+    StreamJobStatus {
+        observed_generation: generation,
+        conditions: conditions(&before.conditions, told, generation, now),
         ..before.clone()
     }
 }
 
 fn ready(facts: &Facts) -> Told {
     let no = |reason, message: String| Told::new("Ready", false, reason, message);
+    if let Some(hold) = &facts.hold {
+        return no(hold.reason, hold.message.clone());
+    }
     if facts.suspend {
         return no(
             "Suspended",
@@ -203,8 +236,13 @@ fn passing(facts: &Facts, answers: &[&WorkerStatus]) -> Vec<Told> {
             "all input is read, all rows are out",
         ));
     }
-    if let Some(why) = &facts.blocked {
-        told.push(Told::new(BLOCKED, true, "IncompatibleState", why));
+    if let Some(blocked) = &facts.blocked {
+        told.push(Told::new(
+            BLOCKED,
+            true,
+            "IncompatibleState",
+            blocked.as_str(),
+        ));
     }
     if let Some((reason, message)) = &facts.limit {
         told.push(Told::new("ScalingLimited", true, reason, message.clone()));
@@ -244,14 +282,15 @@ fn slots(before: &StreamJobStatus, facts: &Facts) -> Vec<SlotPlace> {
         .collect()
 }
 
-fn conditions(
-    before: &StreamJobStatus,
+/// A condition that stays keeps its time.
+pub fn conditions(
+    before: &[Condition],
     told: Vec<Told>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let same = |told: &Told, status: &str| {
-        let mut known = before.conditions.iter();
+        let mut known = before.iter();
         known
             .find(|known| known.type_ == told.kind && known.status == status)
             .map(|known| known.last_transition_time.clone())
@@ -271,10 +310,29 @@ fn conditions(
         .collect()
 }
 
-/// Whether it has been told that a change is not carried out.
-pub fn is_blocked(status: &StreamJobStatus) -> bool {
-    let mut conditions = status.conditions.iter();
-    conditions.any(|condition| condition.type_ == BLOCKED)
+/// What is told in an event when it comes about, not only in the conditions.
+pub fn news(
+    before: &StreamJobStatus,
+    now: &StreamJobStatus,
+) -> Vec<(EventType, &'static str, String)> {
+    let told = |status: &StreamJobStatus, kind: &str, value: &str| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|told| told.type_ == kind && told.status == value);
+        found.map(|told| told.message.clone())
+    };
+    let new = |kind, value| told(now, kind, value).filter(|_| told(before, kind, value).is_none());
+    let blocked = new(BLOCKED, "True").map(|why| (EventType::Warning, "UpgradeBlocked", why));
+    let restored = new(RESTORED, "True").map(|what| (EventType::Normal, "Restored", what));
+    let waits = new(RESTORED, "False").map(|what| (EventType::Normal, "Restoring", what));
+    let held = |status: &StreamJobStatus| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|told| told.type_ == "Ready" && told.reason == UPGRADING);
+        found.map(|told| told.message.clone())
+    };
+    let upgrading = held(now).filter(|_| held(before).is_none());
+    let upgrading = upgrading.map(|what| (EventType::Normal, UPGRADING, what));
+    let all = [blocked, restored, waits, upgrading];
+    all.into_iter().flatten().collect()
 }
 
 /// Whether nothing but figures that always move differs: those are written now and then only.

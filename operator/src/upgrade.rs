@@ -1,60 +1,85 @@
-//! Whether a changed job can go on from the state that it has. Pure.
+//! Whether a changed job can go on from the state that it has, and how. Pure.
 //!
-//! Workers refuse state that another plan has made. So a change of what a job computes must not reach them while there is
-//! such state: the job goes on as it was, and a condition tells. What only the operator looks at (`replicas`, `suspend`,
-//! `autoscaling`, `resources`, `podTemplate`) changes all the same.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Workers keep the state of steps that are as they were. They must not run beside workers that know the job of before: so a
+//! change of what is computed waits until all have ended. A change that some state does not allow is not carried out: the job goes
+//! on as it was, and a condition tells. What only the operator looks at (`replicas`, `suspend`, `autoscaling`, `resources`,
+//! `podTemplate`) changes all the same.
 
 use serde_json::{Value, json};
 use streamjob_core::manifest;
-use streamjob_core::plan::{JobPlan, plan_hash};
-use streamjob_crds::{OnIncompatibleState, StreamJobSpec};
+use streamjob_core::plan::{Change, Fate, blocking, changes, plan_hash};
+use streamjob_crds::{OnIncompatibleState, StepChange, StepState, StreamJobSpec};
 
 use crate::plan::{Job, OPERATORS_OWN, job_text};
 
-/// What is to run, and if that is not what the user wrote, why.
+/// What is to run.
 #[derive(Clone, Debug)]
-pub struct Judged {
-    pub job: Job,
-    pub blocked: Option<String>,
+pub enum Judged {
+    /// What the user wrote, as soon as it may be.
+    Free(Job),
+    /// What the user wrote, once no worker runs what was before.
+    After(Box<Passage>),
+    /// What was before, with what the user may change at any time.
+    Blocked(Job, Blocked),
+}
+
+/// From one version of a job to the next.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    pub before: Job,
+    pub after: Job,
+    pub steps: Vec<StepChange>,
+}
+
+/// Why a change is not carried out.
+#[derive(Clone, Debug)]
+pub struct Blocked {
+    pub why: String,
+    pub steps: Vec<StepChange>,
 }
 
 /// `running`: the job as its workers read it now; `None` while they have made no state.
 pub fn judge(job: &Job, running: Option<&str>) -> Judged {
-    let free = |job: &Job| Judged {
-        job: job.clone(),
-        blocked: None,
-    };
     let wanted = job_text(job);
     let Some(running) = running.filter(|running| **running != wanted) else {
-        return free(job);
+        return Judged::Free(job.clone());
     };
     let (Ok((_, before)), Ok((_, after))) =
         (manifest::validate(running), manifest::validate(&wanted))
     else {
         // Of another version of the operator. Workers have the last word.
-        return free(job);
+        return Judged::Free(job.clone());
     };
     if plan_hash(&before) == plan_hash(&after) {
-        return free(job);
+        return Judged::Free(job.clone());
     }
-    match as_it_was(job, running) {
-        Some(spec) => Judged {
-            blocked: Some(told(&before, &after, &spec)),
-            job: Job {
-                spec,
-                ..job.clone()
-            },
-        },
-        None => free(job),
+    let Some(spec) = as_it_runs(&json!(job.spec), running) else {
+        return Judged::Free(job.clone());
+    };
+    let as_it_was = Job {
+        spec,
+        ..job.clone()
+    };
+    let changes = changes(&before, &after);
+    let discard = job.spec.upgrade.on_incompatible_state == OnIncompatibleState::Discard;
+    let in_the_way: Vec<&Change> = blocking(&changes, discard).collect();
+    let steps = changes.iter().map(told).collect();
+    match in_the_way.is_empty() {
+        true => Judged::After(Box::new(Passage {
+            before: as_it_was,
+            after: job.clone(),
+            steps,
+        })),
+        false => {
+            let why = why(&in_the_way, discard);
+            Judged::Blocked(as_it_was, Blocked { why, steps })
+        }
     }
 }
 
-/// The running job with what the user may change at any time.
-fn as_it_was(job: &Job, running: &str) -> Option<StreamJobSpec> {
+/// The job as its workers read it, with what only the operator looks at as it is in `now`, a spec.
+pub fn as_it_runs(now: &Value, running: &str) -> Option<StreamJobSpec> {
     let mut document: Value = serde_json::from_str(running).ok()?;
-    let now = json!(job.spec);
     let spec = document["spec"].as_object_mut()?;
     for field in OPERATORS_OWN {
         if let Some(value) = now.get(field) {
@@ -64,116 +89,43 @@ fn as_it_was(job: &Job, running: &str) -> Option<StreamJobSpec> {
     serde_json::from_value(document["spec"].take()).ok()
 }
 
-/// What becomes of each step's state, in words.
-fn told(before: &JobPlan, after: &JobPlan, spec: &StreamJobSpec) -> String {
-    let (before, after) = (states(before), states(after));
-    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let fate = |name: &String| match (before.get(name), after.get(name)) {
-        (Some(before), Some(after)) if before == after => format!("`{name}` Kept"),
-        (Some(_), Some(_)) => format!("`{name}` Incompatible"),
-        (Some(_), None) => format!("`{name}` Dropped"),
-        (None, _) => format!("`{name}` New"),
+fn told(change: &Change) -> StepChange {
+    let (state, reason) = match change.fate {
+        Fate::Kept => (StepState::Kept, None),
+        Fate::New => (StepState::New, None),
+        Fate::Dropped => (StepState::Dropped, None),
+        Fate::Incompatible { why, .. } => (StepState::Incompatible, Some(why.to_owned())),
     };
-    let fates: Vec<String> = names.into_iter().map(fate).collect();
-    let discard = match spec.upgrade.on_incompatible_state {
-        OnIncompatibleState::Block => "",
-        OnIncompatibleState::Discard => {
-            ". This version discards no state: `upgrade.onIncompatibleState` is as good as `Block`"
+    StepChange {
+        name: change.name.clone(),
+        state,
+        reason,
+    }
+}
+
+/// What is in the way, and what a user may do.
+fn why(in_the_way: &[&Change], discard: bool) -> String {
+    let named: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
+    let discardable = |change: &&Change| {
+        matches!(
+            change.fate,
+            Fate::Incompatible {
+                discardable: true,
+                ..
+            }
+        )
+    };
+    let way_out = match !discard && in_the_way.iter().all(discardable) {
+        true => {
+            "give what is new another name, or say `upgrade: {onIncompatibleState: Discard}` to begin it anew without its state"
         }
+        false => "give what is new another name, or run it as another job",
     };
     format!(
-        "the change is not carried out, the job goes on as it was: it computes something else than the job whose state there is \
-         (state of steps: {}). Set it back, or run it as a new job under another name{discard}",
-        fates.join(", ")
+        "the change is not carried out, the job goes on as it was. In the way: {}. Set it back, {way_out}",
+        named.join(", ")
     )
 }
 
-/// What the state of each step depends on. A step may have a part before a re-keying and one behind it.
-fn states(plan: &JobPlan) -> BTreeMap<String, Vec<u64>> {
-    let mut states: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for node in plan.stages.iter().flat_map(|stage| &stage.nodes) {
-        let of_step = states.entry(node.name.clone()).or_default();
-        of_step.push(node.state_hash);
-    }
-    states
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const REVENUE: &str = include_str!("../../manifests/samples/cluster-revenue.yaml");
-
-    fn job(change: impl Fn(&mut Value)) -> Job {
-        let mut document: Value = serde_yaml::from_str(REVENUE).unwrap();
-        change(&mut document["spec"]);
-        Job {
-            namespace: "shop".into(),
-            name: "revenue".into(),
-            uid: "1".into(),
-            spec: serde_json::from_value(document["spec"].take()).unwrap(),
-        }
-    }
-
-    fn judged(change: impl Fn(&mut Value)) -> Judged {
-        judge(&job(change), Some(&job_text(&job(|_| {}))))
-    }
-
-    #[test]
-    fn what_does_not_change_the_rows_is_free() {
-        let scaled = judged(|spec| {
-            spec["replicas"] = 3.into();
-            spec["checkpoint"]["interval"] = "5s".into();
-            spec["connections"][0]["kafka"]["bootstrapServers"] = json!(["other:9092"]);
-        });
-        assert_eq!(scaled.blocked, None);
-        assert_eq!(scaled.job.spec.replicas, Some(3));
-        assert_eq!(scaled.job.spec.checkpoint.interval.as_millis(), 5_000);
-    }
-
-    #[test]
-    fn a_changed_window_is_blocked_and_the_job_can_still_be_scaled() {
-        let changed = judged(|spec| {
-            spec["replicas"] = 3.into();
-            spec["suspend"] = true.into();
-            spec["steps"][0]["window"] = json!({"tumbling": {"size": "2m"}});
-        });
-        let told = changed.blocked.unwrap();
-        assert!(told.contains("`revenue` Incompatible"), "{told}");
-        assert_eq!(changed.job.spec.replicas, Some(3));
-        assert!(changed.job.spec.suspend);
-        assert_eq!(changed.job.spec.steps, job(|_| {}).spec.steps);
-        assert_eq!(job_text(&changed.job), job_text(&job(|_| {})));
-    }
-
-    #[test]
-    fn steps_that_come_and_go_are_named() {
-        let changed = judged(|spec| {
-            let other = spec["steps"][0].clone();
-            spec["steps"] = json!([other]);
-            spec["steps"][0]["name"] = "takings".into();
-            spec["sinks"][0]["from"] = "takings".into();
-        });
-        let told = changed.blocked.unwrap();
-        assert!(told.contains("`revenue` Dropped, `takings` New"), "{told}");
-    }
-
-    #[test]
-    fn discarding_is_not_promised() {
-        let changed = judged(|spec| {
-            spec["upgrade"] = json!({"onIncompatibleState": "Discard"});
-            spec["steps"][0]["window"] = json!({"tumbling": {"size": "2m"}});
-        });
-        let told = changed.blocked.unwrap();
-        assert!(told.contains("discards no state"), "{told}");
-    }
-
-    #[test]
-    fn without_state_everything_is_free() {
-        let change =
-            |spec: &mut Value| spec["steps"][0]["window"] = json!({"tumbling": {"size": "2m"}});
-        assert_eq!(judge(&job(change), None).blocked, None);
-        // What another version wrote is left to the workers.
-        assert_eq!(judge(&job(change), Some("{}")).blocked, None);
-    }
-}
+mod tests;

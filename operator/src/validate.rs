@@ -61,6 +61,15 @@ fn not_for_clusters(plan: &JobPlan) -> Vec<Problem> {
                 .hint("use a Kafka topic")
         })
         .collect();
+    if plan.journal == JournalPlan::File && plan.spec.restore_from.is_some() {
+        problems.push(
+            Problem::new(
+                "spec.restoreFrom",
+                "snapshots are of jobs with Kafka: the state of others is in their pod, and goes with it",
+            )
+            .hint("leave it out"),
+        );
+    }
     let storage = plan.spec.checkpoint.storage.as_ref();
     let on_kafka = plan.journal != JournalPlan::File;
     if storage.is_some_and(|storage| storage.local.is_some()) {

@@ -19,12 +19,13 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 use tokio::sync::watch;
 
 use crate::plan::job_text;
-use crate::upgrade::judge;
+use crate::upgrade::{Judged, judge};
 use crate::validate::{told, validate};
 use certificate::Certificate;
 
 /// What is told to somebody who changes what a job computes.
-const OTHER_ROWS: &str = "the job computes something else now: if it has run, it goes on as it was, and its condition `UpgradeBlocked` says so";
+const BEGINS_AGAIN: &str = "the job computes something else now: its workers end and begin again, with the state of the steps that stay";
+const IF_IT_HAS_RUN: &str = "if the job has run (its condition `UpgradeBlocked` says so): ";
 /// Where the cluster asks.
 const PATH: &str = "/validate";
 /// A job before and after a change, each as large as a cluster takes objects.
@@ -88,12 +89,14 @@ fn answer(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
             let mut warnings: Vec<String> =
                 valid.warnings.iter().map(ToString::to_string).collect();
             let old = request.old_object.as_ref().map(validate);
-            if let Some(Ok(old)) = old
-                && judge(&valid.job, Some(&job_text(&old.job)))
-                    .blocked
-                    .is_some()
-            {
-                warnings.push(OTHER_ROWS.to_owned());
+            if let Some(Ok(old)) = old {
+                match judge(&valid.job, Some(&job_text(&old.job))) {
+                    Judged::Free(_) => {}
+                    Judged::After(_) => warnings.push(BEGINS_AGAIN.to_owned()),
+                    Judged::Blocked(_, blocked) => {
+                        warnings.push(format!("{IF_IT_HAS_RUN}{}", blocked.why))
+                    }
+                }
             }
             answer.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
             answer

@@ -51,7 +51,7 @@ impl Seen {
 }
 
 /// What keeps a pod from running, in its own words.
-fn trouble(status: &Value) -> Option<String> {
+pub fn trouble(status: &Value) -> Option<String> {
     let container = status["containerStatuses"]
         .as_array()?
         .iter()

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use streamjob_tests::failure;
 use streamjob_tests::process::wait_until;
 
@@ -82,6 +83,13 @@ fn a_change_of_the_rows_is_not_carried_out(watched: &Watched, story: &Story) -> 
         (blocked["status"] == "True").then(|| blocked["message"].to_string())
     })?;
     ensure!(why.contains("`spend` Incompatible"), "{why}");
+    let mut steps = watched.job(JOB)?["status"]["steps"].take();
+    let reason = steps[1]["reason"].take();
+    let expected = json!([
+        {"name": "events", "state": "Kept"},
+        {"name": "spend", "state": "Incompatible", "reason": null},
+    ]);
+    ensure!(steps == expected && reason.is_string(), "{steps}");
     watched.await_workers(JOB, 1)?;
     going_on(story)?;
     watched.tell(&format!("another window is not carried out: {why}; {told}"));

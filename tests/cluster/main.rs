@@ -6,11 +6,14 @@ mod first_job;
 mod fleet;
 mod many_jobs;
 mod refusals;
+mod samples;
+mod snapshots;
 mod spike;
 // The scenarios' own; these stories use a part of it.
 #[allow(dead_code)]
 #[path = "../scenarios/support.rs"]
 mod support;
+mod upgrades;
 mod watched;
 
 /// A story's job, for a cluster: with more of a spec, and a Secret instead of the environment.

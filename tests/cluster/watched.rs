@@ -11,7 +11,7 @@ use streamjob_tests::servers::{Kafka, KafkaOptions, Kubernetes, S3, s3};
 
 pub const NAMESPACE: &str = "tests";
 pub const PATIENCE: Duration = Duration::from_secs(120);
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/streamjob");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/streamjob");
 const OPERATOR: &str = "app.kubernetes.io/name=streamjob-operator";
 
 pub struct Watched {
@@ -24,12 +24,17 @@ pub struct Watched {
 impl Watched {
     /// A cluster with the chart installed, and the servers that jobs dial.
     pub fn start() -> Result<Watched> {
+        Watched::with(KafkaOptions::default())
+    }
+
+    /// With a Kafka of another kind.
+    pub fn with(kafka: KafkaOptions) -> Result<Watched> {
         let clock = Instant::now();
         let kubernetes = Kubernetes::start()?;
         let watched = Watched {
             kafka: Kafka::start(&KafkaOptions {
                 host: Some(HOST.to_owned()),
-                ..KafkaOptions::default()
+                ..kafka
             })?,
             s3: S3::start_on(HOST)?,
             kubernetes,
@@ -59,15 +64,20 @@ impl Watched {
             &format!("--from-literal=accessKeyId={}", s3::ACCESS_KEY),
             &format!("--from-literal=secretAccessKey={}", s3::SECRET_KEY),
         ])?;
-        self.helm("install")
+        self.helm("install", TAG)
     }
 
     /// What brings the chart's objects back.
     pub fn upgrade(&self) -> Result<()> {
-        self.helm("upgrade")
+        self.upgrade_to(TAG)
     }
 
-    fn helm(&self, action: &str) -> Result<()> {
+    /// To another image of operators and workers.
+    pub fn upgrade_to(&self, tag: &str) -> Result<()> {
+        self.helm("upgrade", tag)
+    }
+
+    fn helm(&self, action: &str, tag: &str) -> Result<()> {
         self.kubernetes.helm([
             action,
             "streamjob",
@@ -75,7 +85,7 @@ impl Watched {
             "--namespace",
             NAMESPACE,
             "--set",
-            &format!("image.repository={REPOSITORY},image.tag={TAG},image.pullPolicy=Never"),
+            &format!("image.repository={REPOSITORY},image.tag={tag},image.pullPolicy=Never"),
             "--set",
             "log=info",
             "--wait",

@@ -36,7 +36,7 @@ fn killed_again_and_again_steps_put_out_each_row_once() -> Result {
     let cluster = Cluster::new(Kafka::shared().bootstrap());
     let unique = format!("steps-{}", std::process::id());
     for topic in [
-        "clicks", "orders", "first", "pairs", "best", "totals", "minutes",
+        "clicks", "orders", "first", "pairs", "best", "totals", "minutes", "triples",
     ] {
         cluster.create(&format!("{unique}-{topic}"), PARTITIONS)?;
     }
@@ -75,6 +75,11 @@ fn killed_again_and_again_steps_put_out_each_row_once() -> Result {
         &["click", "order"],
     );
     assert_same_rows(&best(&clicks), &found("best")?, &["page", "window_start"]);
+    assert_same_rows(
+        &triples(&clicks),
+        &found("triples")?,
+        &["user", "match_start", "a"],
+    );
     assert_same_rows(
         &minutes(&clicks, &orders),
         &found("minutes")?,
@@ -155,6 +160,25 @@ fn best(clicks: &[Event]) -> Vec<Row> {
     best
 }
 
+/// Each user's clicks in the order of their times, three by three.
+fn triples(clicks: &[Event]) -> Vec<Row> {
+    let mut users: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
+    for click in clicks {
+        users.entry(&click.user).or_default().push(click);
+    }
+    let mut triples = Vec::new();
+    for (user, mut clicks) in users {
+        clicks.sort_by_key(|click| (click.time, click.number));
+        triples.extend(clicks.chunks_exact(3).map(|triple| {
+            let (a, b) = (triple[0], triple[2]);
+            object(json!({
+                "user": user, "match_start": a.time, "match_end": b.time, "a": a.number, "b": b.number,
+            }))
+        }));
+    }
+    triples
+}
+
 fn totals(clicks: &[Event]) -> Vec<Row> {
     let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
     for click in clicks {
@@ -197,6 +221,9 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
         })
     };
     let sink = |name: &str| json!({"name": name, "from": name, "kafka": topic(name)});
+    let mut totals = sink("totals");
+    // A user's rows one behind the other.
+    totals["kafka"]["key"] = json!(["user"]);
     let job = json!({
         "apiVersion": "streamjob.dev/v1alpha1",
         "kind": "StreamJob",
@@ -224,6 +251,17 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
                 },
                 {"name": "totals", "from": "first", "groupBy": ["user"], "running": {"ttl": "24h"}, "aggregate": ["count(*) AS n"]},
                 {
+                    "name": "triples",
+                    "from": "first",
+                    "match": {
+                        "partitionBy": ["user"],
+                        "pattern": "CLICK{3}",
+                        "define": [{"name": "CLICK", "when": "e >= 0"}],
+                        "within": "1h",
+                        "measures": ["first(CLICK.e) AS a", "CLICK.e AS b"],
+                    },
+                },
+                {
                     "name": "minutes",
                     "union": ["once", "first"],
                     "groupBy": ["user"],
@@ -231,7 +269,7 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
                     "aggregate": ["count(*) AS n"],
                 },
             ],
-            "sinks": [sink("first"), sink("pairs"), sink("best"), sink("totals"), sink("minutes")],
+            "sinks": [sink("first"), sink("pairs"), sink("best"), totals, sink("minutes"), sink("triples")],
             "checkpoint": {"interval": "1s"},
         },
     });

@@ -484,7 +484,7 @@ fn feed_oracle(oracle: &mut Oracle, clicks: &Clicks, events: u64, partitions: us
 }
 
 /// An event for each partition, an hour later: it fires all windows before it.
-fn last_clicks(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Click> {
+pub fn last_clicks(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Click> {
     let last = clicks.click(events.saturating_sub(1));
     let at = |user| Click {
         number: events,

@@ -11,13 +11,16 @@ use streamjob_tests::scratch::Scratch;
 use streamjob_tests::servers::Kafka;
 use streamjob_tests::topic::Cluster;
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
-use streamjob_tests::workload::Clicks;
 use streamjob_tests::workload::clicks::MAX_DISORDER_MS;
+use streamjob_tests::workload::{Click, Clicks};
 
-use crate::support::{IDENTITY, Manifest, click_job, click_step};
+use crate::support::{IDENTITY, Manifest, click_job, click_step, last_clicks};
 
 const PARTITIONS: usize = 4;
-const EVENTS: u64 = 600_000;
+/// Until the first checkpoint, until the change, and in all.
+const CHECKPOINTED: u64 = 100_000;
+const CHANGED: u64 = 160_000;
+const EVENTS: u64 = 300_000;
 
 /// Another window beside the first, over rows that change hands; and a sink less.
 fn changed(job: &str, sink: &str) -> String {
@@ -46,7 +49,10 @@ fn read_before(
         let last = records.iter().rfind(|record| record["planHash"] == before);
         let position = match last {
             Some(last) => last["positions"][format!("events/{slot}")].as_u64(),
-            None => records.is_empty().then_some(0),
+            None => {
+                let begins = records.first().is_none_or(|first| first["epoch"] == 0);
+                begins.then_some(0)
+            }
         };
         let position = position.with_context(|| format!("slot {slot}: {records:?}"))?;
         read.insert(slot, position);
@@ -54,21 +60,41 @@ fn read_before(
     Ok(read)
 }
 
+/// All events, and behind them those that close the windows.
+fn log(clicks: &Clicks) -> impl Iterator<Item = Click> {
+    let events = (0..EVENTS).map(|number| clicks.click(number));
+    events.chain(last_clicks(clicks, EVENTS, PARTITIONS))
+}
+
+fn feed(cluster: &Cluster, topic: &str, clicks: impl Iterator<Item = Click>) -> anyhow::Result<()> {
+    let writer = cluster.writer()?;
+    let mut buffer = Vec::new();
+    for click in clicks {
+        click.render(&mut buffer);
+        let partition = i32::try_from(click.partition(PARTITIONS))?;
+        writer.send(
+            topic,
+            partition,
+            Some(click.key().as_bytes()),
+            Some(&buffer),
+        )?;
+    }
+    writer.flush()
+}
+
 /// Both steps' rows: `spend` over all events, `pages` over those behind the change.
 fn expected(clicks: &Clicks, read: &BTreeMap<usize, u64>) -> (Vec<Row>, Vec<Row>) {
     let of_users = click_job();
-    let of_pages = Clicks::job(
-        MAX_DISORDER_MS,
-        WindowStep {
-            group: vec!["page".into()],
-            ..click_step()
-        },
-    );
+    let by_page = WindowStep {
+        group: vec!["page".into()],
+        ..click_step()
+    };
+    let of_pages = Clicks::job(MAX_DISORDER_MS, by_page);
     let mut users = Oracle::new(&of_users, PARTITIONS);
     let mut pages = Oracle::new(&of_pages, 1);
     let mut offsets = [0; PARTITIONS];
     let mut buffer = Vec::new();
-    for click in (0..EVENTS).map(|number| clicks.click(number)) {
+    for click in log(clicks) {
         click.render(&mut buffer);
         let partition = click.partition(PARTITIONS);
         users.event(partition, Some(&buffer), None);
@@ -77,8 +103,6 @@ fn expected(clicks: &Clicks, read: &BTreeMap<usize, u64>) -> (Vec<Row>, Vec<Row>
         }
         offsets[partition] += 1;
     }
-    users.end();
-    pages.end();
     let (users, pages) = (users.into_outcome(), pages.into_outcome());
     assert!(pages[0].late.is_empty());
     (last_rows(&of_users, &users), last_rows(&of_pages, &pages))
@@ -99,13 +123,14 @@ fn a_changed_job_keeps_the_state_of_what_stays() -> Result {
         ..Clicks::default()
     };
     eprintln!("upgrade: seed {} of the workload", clicks.seed);
-    clicks.fill(&cluster, &topic("events"), PARTITIONS, EVENTS)?;
+    let events = topic("events");
+    feed(&cluster, &events, log(&clicks).take(CHECKPOINTED as usize))?;
     let manifest = Manifest {
         name: name.clone(),
         bootstrap: cluster.bootstrap().into(),
-        topic: topic("events"),
+        topic: events.clone(),
         sink: topic("rows"),
-        bounded: true,
+        bounded: false,
         slots: PARTITIONS,
         group: "user_id",
         s3: None,
@@ -118,62 +143,58 @@ fn a_changed_job_keeps_the_state_of_what_stays() -> Result {
     let folder = scratch.path();
     let first = scratch.write("job.yaml", manifest.yaml());
     let second = scratch.write("changed.yaml", changed(&manifest.yaml(), &topic("pages")));
-    let newest = || cluster.newest(&format!("streamjob-{name}-journal"));
-    let plan_hashes = || -> anyhow::Result<Vec<String>> {
-        let records = newest()?.into_iter().flatten();
-        let hashes = records.map(|record| record["planHash"].as_str().unwrap_or_default().into());
-        Ok(hashes.collect())
-    };
+    let journal = || cluster.journal(&format!("streamjob-{name}-journal"));
+    let newest_of = |slot: usize| journal().ok()?.into_iter().nth(slot)?.pop();
 
-    // Slots 1 and 3 have not begun when the job is changed; the others are in the midst of it.
+    // Slots 1 and 3 have not begun when the job is changed; the others have gone on from their checkpoints.
     let half = Worker::run(folder, &first, &["--uid", &name, "--slots", "0,2"])?;
-    wait_until(PATIENCE, || {
-        let newest = newest().ok()?.into_iter().flatten();
-        let checkpointed = newest.filter(|record| {
-            record["checkpoints"]
-                .as_array()
-                .is_some_and(|named| !named.is_empty())
-        });
-        (checkpointed.count() == 2).then_some(())
-    })
-    .with_context(|| format!("no checkpoints: {}", half.tail()))?;
+    let read_to = |slot: usize| newest_of(slot)?["positions"][format!("events/{slot}")].as_u64();
+    let checkpointed = wait_until(PATIENCE, || {
+        let has_checkpoint = |slot| Some(!newest_of(slot)?["checkpoints"].as_array()?.is_empty());
+        (half.status().ok()?["lag"] == 0 && has_checkpoint(0)? && has_checkpoint(2)?)
+            .then(|| read_to(0))?
+    });
+    let checkpointed = checkpointed.with_context(|| format!("no checkpoints: {}", half.tail()))?;
+    let rest = || log(&clicks).skip(CHECKPOINTED as usize);
+    feed(
+        &cluster,
+        &events,
+        rest().take((CHANGED - CHECKPOINTED) as usize),
+    )?;
+    let went_on = wait_until(PATIENCE, || (read_to(0)? > checkpointed).then_some(()));
+    went_on.with_context(|| format!("it does not go on: {}", half.tail()))?;
     half.kill9();
-    let before = plan_hashes()?.pop().context("the journal is empty")?;
-    assert!(
-        newest()?
-            .iter()
-            .flatten()
-            .any(|record| record["ended"].is_null()),
-        "the job was done before it was changed"
-    );
+    let before = newest_of(0).context("the journal is empty")?["planHash"].take();
+    let before = before.as_str().unwrap_or_default();
+    feed(&cluster, &events, log(&clicks).skip(CHANGED as usize))?;
 
     // It has claimed some slots as changed, and has hardly replayed them.
     let killed = Worker::run(folder, &second, &["--uid", &name])?;
     wait_until(PATIENCE, || {
-        let hashes = plan_hashes().ok()?;
-        hashes.iter().any(|hash| *hash != before).then_some(())
+        let said = "the job was changed: `events` Kept, `pages` New, `spend` Kept";
+        killed.said().contains(said).then_some(())
     })
     .with_context(|| format!("the change does not begin: {}", killed.tail()))?;
     killed.kill9();
-    let read = read_before(
-        &cluster.journal(&format!("streamjob-{name}-journal"))?,
-        &before,
-    )?;
+    let read = read_before(&journal()?, before)?;
 
     let text = std::fs::read_to_string(&second)?;
     let other = text.replacen("size: 10s", "size: 20s", 1);
-    let other = Worker::run(
-        folder,
-        &scratch.write("other.yaml", other),
-        &["--uid", &name],
-    )?;
+    let other = scratch.write("other.yaml", other);
+    let other = Worker::run(folder, &other, &["--uid", &name, "--slots", "0"])?;
     other.expect_exit(exit::REFUSED)?;
     other.expect_said("`spend` Incompatible (its window, groups or aggregates are other ones)")?;
 
     let whole = Worker::run(folder, &second, &["--uid", &name])?;
-    whole.expect_exit(exit::DONE)?;
-    whole.expect_said("the job was changed: `events` Kept, `pages` New, `spend` Kept")?;
     let (users, pages) = expected(&clicks, &read);
+    let all_out = || -> anyhow::Result<bool> {
+        let out = |sink| anyhow::Ok(cluster.rows(&topic(sink))?.len());
+        Ok(out("rows")? >= users.len() && out("pages")? >= pages.len())
+    };
+    wait_until(PATIENCE, || all_out().ok()?.then_some(()))
+        .with_context(|| format!("rows are missing: {}", whole.tail()))?;
+    whole.terminate();
+    whole.expect_exit(exit::DONE)?;
     assert_same_rows(&users, &cluster.rows(&topic("rows"))?, &IDENTITY);
     assert_same_rows(
         &pages,

@@ -6,7 +6,7 @@
 //!    finds its object there compares the content: the answer to an earlier try may have been lost.
 //! 2. The manifest holds length and SHA-256 of every part, and its own. Reading verifies all of it; what is missing or damaged is
 //!    an error of its own kind ([`CheckpointError::is_damage`]), and the caller goes back to the checkpoint before.
-//! 3. A checkpoint exists for the job once a committed journal record names its manifest. Storage is never listed.
+//! 3. A checkpoint exists for the job once a committed journal record names its manifest. Storage is never listed, except to forget a job.
 //! 4. Deleting takes the manifest last, so that a delete that failed half-way can be made again.
 //!
 //! Uploads and deletes run on a runtime of their own, a bounded number at a time; the threads of the data path only hand over and
@@ -126,6 +126,8 @@ trait Storage: Send + Sync {
     fn read<'a>(&'a self, name: &'a str) -> Answer<'a, Bytes>;
     /// An object that is not there counts as deleted.
     fn delete<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
+    /// Deletes every object in a folder and those below it; answers how many there were.
+    fn delete_all<'a>(&'a self, folder: &'a str) -> Answer<'a, usize>;
 }
 
 /// Where checkpoints are kept.
@@ -309,6 +311,14 @@ impl Checkpoints {
         self.shared.doom(Doomed::Checkpoint(reference));
         let shared = self.shared.clone();
         self.runtime.spawn(async move { sweep(&shared).await });
+    }
+
+    /// Deletes all that is in a folder: a job's uid, or a snapshot's. Waits for it.
+    pub fn delete_all(&self, folder: &str) -> Result<usize, CheckpointError> {
+        let folder = format!("{}{folder}", self.shared.prefix);
+        Ok(self
+            .runtime
+            .block_on(self.shared.storage.delete_all(&folder))?)
     }
 
     /// Waits, at most so long, until nothing is left to delete; for an orderly end.

@@ -11,12 +11,15 @@ use std::path::Path;
 use clap::Parser;
 use streamjob_core::plan::{self, JobPlan, SourceKind};
 
+use crate::forget;
 use crate::logging;
 use crate::run;
 use crate::serve;
 use crate::snapshot;
 use crate::source::file::resolve;
-use args::{Arguments, Command, JobArgs, RestoreArgs, RunArgs, ServeArgs, SnapshotArgs};
+use args::{
+    Arguments, Command, ForgetArgs, JobArgs, RestoreArgs, RunArgs, ServeArgs, SnapshotArgs,
+};
 pub use exit::{ExitCode, Failure};
 use job::Job;
 
@@ -39,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve_job(serve),
         Command::Snapshot(snapshot) => take_snapshot(snapshot),
         Command::Restore(restore) => restore_job(restore),
+        Command::Forget(forget) => forget_job(forget),
         Command::Validate(job) => validate(job),
         Command::Explain(job) => explain(job),
         Command::Produce(produce) => produce::produce(produce),
@@ -67,6 +71,11 @@ fn take_snapshot(args: &SnapshotArgs) -> Result<ExitCode, Failure> {
 fn restore_job(args: &RestoreArgs) -> Result<ExitCode, Failure> {
     let job = load(&args.job)?;
     snapshot::restore::restore(&job, args)
+}
+
+fn forget_job(args: &ForgetArgs) -> Result<ExitCode, Failure> {
+    let job = load(&args.job)?;
+    forget::forget(&job, args)
 }
 
 fn validate(args: &JobArgs) -> Result<ExitCode, Failure> {

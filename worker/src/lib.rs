@@ -6,6 +6,7 @@ pub mod commit;
 pub mod connect;
 pub mod driver;
 pub mod fleet;
+pub mod forget;
 pub mod handover;
 pub mod http;
 pub mod journal;

@@ -10,6 +10,11 @@ pub fn exchange_topic(uid: &str, step: &str) -> String {
     format!("streamjob-{uid}-to-{}", legal(step))
 }
 
+/// Whether a topic is one of those above.
+pub fn is_internal(uid: &str, topic: &str) -> bool {
+    topic == journal_topic(uid) || topic.starts_with(&exchange_topic(uid, ""))
+}
+
 /// The transactional id that fences a slot's owners against each other.
 pub fn transactional_id(uid: &str, slot: u32) -> String {
     format!("{uid}-{slot}")
@@ -42,5 +47,15 @@ mod tests {
         assert_eq!(exchange_topic("u1", "by_user"), "streamjob-u1-to-by_user");
         assert_eq!(exchange_topic("u1", "é"), "streamjob-u1-to-.e9.");
         assert_ne!(exchange_topic("u1", "a.b"), exchange_topic("u1", "a b"));
+    }
+
+    #[test]
+    fn a_job_knows_its_own_topics() {
+        for topic in [journal_topic("u1"), exchange_topic("u1", "by_user")] {
+            assert!(is_internal("u1", &topic));
+            assert!(!is_internal("u", &topic));
+            assert!(!is_internal("u1-2", &topic));
+        }
+        assert!(!is_internal("u1", &journal_topic("u1-2")));
     }
 }

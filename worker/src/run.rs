@@ -2,14 +2,13 @@
 //!
 //! What has to be known before is resolved in `setup`; slots have their threads in `fleet`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, never, select, unbounded};
 use streamjob_core::commit::Term;
-use streamjob_core::plan::{JournalPlan, SinkKind};
+use streamjob_core::plan::SinkKind;
 
 use crate::checkpoint::{Checkpoints, StorageConfig};
 use crate::cli::args::{HostArgs, LogFormat, RunArgs};
@@ -17,17 +16,23 @@ use crate::cli::job::Job;
 use crate::cli::{ExitCode, Failure};
 use crate::driver::{DriverError, Ended};
 use crate::fleet::{Fleet, Outcome};
+use crate::forget::forget_state;
 use crate::http::Server;
 use crate::metrics::Metrics;
-use crate::names;
 use crate::progress::{Progress, Show};
 use crate::secrets::Secrets;
-use crate::setup::{Kafkas, Names, Setup, bad_setting, noted_checkpoints, refused, unreachable};
+use crate::setup::{Kafkas, Names, Setup, bad_setting, refused};
 use crate::status::{Board, JobIdentity};
 use crate::version::Earlier;
 
 /// Runs the job until its end or a signal.
 pub fn run(job: &Job, args: &RunArgs) -> Result<ExitCode, Failure> {
+    if let Some(from) = &job.plan.spec.restore_from {
+        tracing::warn!(
+            "restoreFrom is for clusters, and not looked at here: `streamjob-worker restore` lets a job go on from a snapshot such as `{}`",
+            from.snapshot
+        );
+    }
     let stopped = stop_signal()?;
     let host = Host::open(job, &args.host, args.fresh)?;
     let slots = host.setup.hosted(args)?;
@@ -87,7 +92,7 @@ impl<'a> Host<'a> {
         let checkpoints = Checkpoints::open(&storage, &names.uid, &secrets)
             .map_err(|error| bad_setting(error.is_unreachable(), error))?;
         if fresh {
-            forget(job, &names, &kafkas, &args.state_dir, &checkpoints)?;
+            forget_state(job, &names, &kafkas, &args.state_dir, &checkpoints)?;
         }
         let setup = Setup::resolve(job, &names, &kafkas, &args.state_dir)?;
         board.job_has(setup.slot_count());
@@ -127,7 +132,8 @@ fn until_all_have_ended(fleet: &mut Fleet, mut stopped: Receiver<()>) -> Vec<Out
     outcomes
 }
 
-fn storage(job: &Job, args: &HostArgs) -> Result<StorageConfig, Failure> {
+/// Where the job keeps its checkpoints.
+pub fn storage(job: &Job, args: &HostArgs) -> Result<StorageConfig, Failure> {
     StorageConfig::of(&job.plan.spec, &job.folder, &args.state_dir).ok_or_else(|| {
         let told = anyhow!("checkpoint.storage names no S3 connection");
         Failure::new(ExitCode::BadManifest, told)
@@ -143,46 +149,6 @@ fn show(job: &Job, args: &RunArgs) -> Show {
         args.host.log_format == LogFormat::Json,
         on_stdout,
     )
-}
-
-/// Deletes what the job has noted: checkpoints, journal, internal topics. Output files are emptied when they are opened.
-fn forget(
-    job: &Job,
-    names: &Names,
-    kafkas: &Kafkas,
-    state_dir: &Path,
-    checkpoints: &Checkpoints,
-) -> Result<(), Failure> {
-    match noted_checkpoints(job, names, kafkas, state_dir) {
-        Ok(noted) => noted.into_iter().for_each(|old| checkpoints.delete(old)),
-        // A journal that cannot be read is no obstacle to forgetting it.
-        Err(failure) => tracing::warn!("the checkpoints of before are left: {failure}"),
-    }
-    if let JournalPlan::Kafka { connection } = &job.plan.journal {
-        let (_, admin) = kafkas.get(connection)?;
-        let exchanges = job
-            .plan
-            .exchanges
-            .iter()
-            .map(|exchange| names::exchange_topic(&names.uid, &exchange.name));
-        let topics: Vec<String> = std::iter::once(names::journal_topic(&names.uid))
-            .chain(exchanges)
-            .collect();
-        let there: Vec<&str> = topics.iter().map(String::as_str).collect();
-        admin.delete(&there).map_err(unreachable)?;
-        admin
-            .delete_group(&names::group(&names.uid))
-            .map_err(unreachable)?;
-    }
-    let folder = state_dir.join(&names.uid);
-    match std::fs::remove_dir_all(&folder) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refused(anyhow!(
-            "cannot delete {}: {error}",
-            folder.display()
-        ))),
-    }
 }
 
 /// What the ends of all slots come to: the first failure, if there is one.

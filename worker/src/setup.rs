@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use sha2::{Digest, Sha256};
 use streamjob_core::commit::Fact;
-use streamjob_core::commit::record::{CheckpointRef, JobFacts, JournalRecord, TopicFacts};
+use streamjob_core::commit::record::{JobFacts, JournalRecord, TopicFacts};
 use streamjob_core::engine::{Layout, TaskId};
 use streamjob_core::plan::{JobPlan, JournalPlan, SinkKind, SourceKind, SourcePlan, slots};
 use streamjob_crds::KafkaSink;
@@ -379,26 +379,6 @@ fn open_journal(
     topic
         .map(|topic| KafkaJournal::open(kafka, admin.clone(), topic).map_err(bad_connection))
         .transpose()
-}
-
-/// Checkpoints that the journal names.
-pub fn noted_checkpoints(
-    job: &Job,
-    names: &Names,
-    kafkas: &Kafkas,
-    state_dir: &Path,
-) -> Result<Vec<CheckpointRef>, Failure> {
-    let last: Vec<JournalRecord> = match open_journal(job, names, kafkas)? {
-        Some(journal) => (0..journal.topic().partitions)
-            .filter_map(|slot| journal.last(slot).transpose())
-            .collect::<Result<_, _>>()
-            .map_err(unreachable)?,
-        None => last_in_file(&state_dir.join(&names.uid))?
-            .into_iter()
-            .collect(),
-    };
-    let named = last.into_iter().flat_map(|record| record.checkpoints);
-    Ok(named.collect())
 }
 
 fn last_in_file(folder: &Path) -> Result<Option<JournalRecord>, Failure> {

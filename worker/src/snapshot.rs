@@ -6,7 +6,7 @@
 //! state under a new job's uid and writes it a journal that begins where the old one ended.
 //!
 //! Names in the checkpoint storage: `snapshots/NAME/<slot>/…`, each a checkpoint with parts of its own, and the catalogue
-//! `snapshots/NAME/catalogue.json`, which is written last: with it the snapshot is there. No job ever deletes them.
+//! `snapshots/NAME/catalogue.json`, which is written last: with it the snapshot is there. No job ever deletes them; `streamjob-worker forget --snapshot` does.
 
 pub mod restore;
 pub mod take;
@@ -73,7 +73,7 @@ impl Catalogue {
 }
 
 /// Stands where a job's uid stands in the names of its checkpoints.
-fn folder(name: &str) -> String {
+pub(crate) fn folder(name: &str) -> String {
     format!("snapshots/{name}")
 }
 

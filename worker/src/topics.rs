@@ -206,6 +206,35 @@ impl Admin {
         Ok(found)
     }
 
+    /// The names of all topics that we may see.
+    pub fn topics(&self) -> Result<Vec<String>, TopicError> {
+        let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
+        // SAFETY: the client is alive; what is answered is read before it is destroyed.
+        unsafe {
+            let code = rd::rd_kafka_metadata(
+                self.client.raw(),
+                1,
+                ptr::null_mut(),
+                &mut metadata,
+                millis(TIMEOUT),
+            );
+            if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(TopicError::Cluster {
+                    what: "listing topics",
+                    error: KafkaError::of(code),
+                });
+            }
+            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
+            let topics = match count {
+                0 => &[],
+                _ => std::slice::from_raw_parts((*metadata).topics, count),
+            };
+            let names = topics.iter().map(|topic| text(topic.topic)).collect();
+            rd::rd_kafka_metadata_destroy(metadata);
+            Ok(names)
+        }
+    }
+
     /// A topic's settings, defaults included.
     pub fn config(&self, topic: &str) -> Result<BTreeMap<String, String>, TopicError> {
         let fail = |error| TopicError::Call {

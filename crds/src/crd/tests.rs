@@ -5,7 +5,11 @@ use serde_json::Value;
 use super::*;
 
 fn schema() -> Value {
-    let crd = serde_json::to_value(stream_job_crd()).unwrap();
+    schema_of(&stream_job_crd())
+}
+
+fn schema_of(crd: &CustomResourceDefinition) -> Value {
+    let crd = serde_json::to_value(crd).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
@@ -93,7 +97,7 @@ fn rules_name_typed_fields_only() {
 }
 
 #[test]
-fn names_are_unique_and_parallelism_is_immutable() {
+fn names_are_unique_and_what_state_hangs_on_is_immutable() {
     let schema = schema();
     for path in [
         "spec.connections",
@@ -110,11 +114,13 @@ fn names_are_unique_and_parallelism_is_immutable() {
             "{path}: rules over lists without an end cost too much"
         );
     }
-    assert!(
-        rules(at(&schema, "spec"))
-            .iter()
-            .any(|rule| rule.contains("oldSelf.maxParallelism"))
-    );
+    for field in ["maxParallelism", "restoreFrom"] {
+        let old = format!("oldSelf.{field}");
+        let mut rules = rules(at(&schema, "spec")).into_iter();
+        assert!(rules.any(|rule| rule.contains(&old)), "{field}");
+    }
+    let snapshot = schema_of(&stream_snapshot_crd());
+    assert_eq!(rules(at(&snapshot, "spec.jobRef")), ["self == oldSelf"]);
 }
 
 /// What a structural schema may not have, or a cluster warns about, and that every field says what it is.
@@ -149,7 +155,8 @@ fn structural_documented_and_small() {
             walk(&format!("{path}[]"), &schema["items"]);
         }
     }
-    let schema = schema();
-    walk("", &schema);
-    assert!(serde_json::to_vec(&stream_job_crd()).unwrap().len() < 250_000);
+    for crd in [stream_job_crd(), stream_snapshot_crd()] {
+        walk("", &schema_of(&crd));
+        assert!(serde_json::to_vec(&crd).unwrap().len() < 250_000);
+    }
 }

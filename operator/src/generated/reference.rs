@@ -39,10 +39,27 @@ const READING_ORDER: [&str; 6] = [
     "checkpoint",
 ];
 
-/// The reference of `spec`.
-pub fn markdown(spec: &Value) -> String {
+const SNAPSHOTS: &str = "
+# Snapshots
+
+In a cluster, a snapshot of a job is an object too. Another job goes on from it by `restoreFrom`.
+
+```yaml
+apiVersion: streamjob.dev/v1alpha1
+kind: StreamSnapshot
+metadata:
+  name: before-the-change
+spec:
+  jobRef: {name: my-job}
+```
+";
+
+/// The references of a job's `spec` and a snapshot's.
+pub fn markdown(job: &Value, snapshot: &Value) -> String {
     let mut out = String::from(INTRODUCTION);
-    section(&mut out, "spec", spec);
+    section(&mut out, "spec", job);
+    out.push_str(SNAPSHOTS);
+    section(&mut out, "StreamSnapshot.spec", snapshot);
     out
 }
 
@@ -125,10 +142,10 @@ fn object(field: &Value) -> Option<&Value> {
     } else {
         field
     };
-    (field["properties"].is_object() && !is_secret(field)).then_some(field)
+    (field["properties"].is_object() && !is_reference(field)).then_some(field)
 }
 
-fn is_secret(field: &Value) -> bool {
+fn is_reference(field: &Value) -> bool {
     let names: Vec<&String> = field["properties"]
         .as_object()
         .into_iter()
@@ -144,10 +161,13 @@ fn kind(path: &str, field: &Value) -> String {
         Some("array") if object(field).is_some() => link("list of objects"),
         Some("array") => format!("list of {}s", kind(path, &field["items"])),
         Some("object") if object(field).is_some() => link("object"),
-        Some("object") if is_secret(field) && field["properties"]["key"].is_object() => {
+        Some("object") if is_reference(field) && field["properties"]["key"].is_object() => {
             "secret reference, `{name, key}`".into()
         }
-        Some("object") if is_secret(field) => "secret reference, `{name}`".into(),
+        Some("object") if is_reference(field) && path.ends_with("SecretRef") => {
+            "secret reference, `{name}`".into()
+        }
+        Some("object") if is_reference(field) => "reference, `{name}`".into(),
         Some("object") if field["additionalProperties"].is_object() => "map of strings".into(),
         Some("object") if field["x-kubernetes-preserve-unknown-fields"] == true => "object".into(),
         Some("object") => "`{}`".into(),

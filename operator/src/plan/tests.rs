@@ -25,8 +25,10 @@ fn decisions() -> Decisions {
         from: None,
     };
     Decisions {
-        image: "streamjob:1".into(),
-        pull_policy: None,
+        image: Image {
+            name: "streamjob:1".into(),
+            pull_policy: None,
+        },
         pods: 2,
         placement: Placement {
             slots: BTreeMap::from([(0, place)]),

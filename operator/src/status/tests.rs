@@ -1,6 +1,6 @@
 //! A user reads in the status what is going on, and why not.
 
-use streamjob_crds::{Place, SlotStatus, WorkerCondition};
+use streamjob_crds::{Place, SlotStatus, StepChange, StepState, WorkerCondition};
 
 use super::*;
 
@@ -54,6 +54,9 @@ fn facts<'a>(placement: &'a Placement, workers: &'a [Seen], second: i64) -> Fact
         scaled: None,
         limit: None,
         blocked: None,
+        steps: Vec::new(),
+        hold: None,
+        restored: None,
         now: at(second),
     }
 }
@@ -216,14 +219,25 @@ fn a_change_that_is_not_carried_out_is_told() {
     let placement = placement();
     let good = [worker(0, Phase::Running), worker(1, Phase::Running)];
     let mut blocked = facts(&placement, &good, 100);
+    let steps = vec![StepChange {
+        name: "a".into(),
+        state: StepState::Incompatible,
+        reason: Some("another window".into()),
+    }];
     blocked.blocked = Some("step `a` Incompatible".into());
+    blocked.steps = steps.clone();
     let now = status(&StreamJobStatus::default(), &blocked);
-    assert!(is_blocked(&now));
+    let told = news(&StreamJobStatus::default(), &now);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1, "UpgradeBlocked");
+    assert!(news(&now, &now).is_empty());
     assert_eq!(condition(&now, "UpgradeBlocked").status, "True");
     assert_eq!(
         condition(&now, "UpgradeBlocked").message,
         "step `a` Incompatible"
     );
+    assert_eq!(now.steps, steps);
     assert_eq!(condition(&now, "Ready").status, "True");
-    assert!(!is_blocked(&status(&now, &facts(&placement, &good, 101))));
+    let again = status(&now, &facts(&placement, &good, 101));
+    assert!(news(&now, &again).is_empty() && again.steps.is_empty());
 }

@@ -19,7 +19,8 @@ pub fn make(folder: &Path) -> Result<Certificates> {
     fs::create_dir_all(folder)?;
     fs::write(
         folder.join("san"),
-        "subjectAltName=IP:127.0.0.1,DNS:localhost\n",
+        // Loopback, and the host as pods of a cluster reach it.
+        "subjectAltName=IP:127.0.0.1,IP:10.244.0.1,DNS:localhost\n",
     )?;
     openssl(
         folder,

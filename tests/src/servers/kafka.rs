@@ -31,7 +31,7 @@ pub struct KafkaOptions {
     pub proxied: bool,
     /// A third listener: TLS, and SASL with PLAIN or SCRAM.
     pub secure: bool,
-    /// Where the plain listener is, if not on loopback.
+    /// Where the plain and the secure listener are, if not on loopback.
     pub host: Option<String>,
     /// Further lines for `server.properties`.
     pub properties: Vec<String>,
@@ -113,12 +113,15 @@ impl Kafka {
 
     /// The listeners that only a proxy can serve: those addresses are advertised, nobody listens there.
     pub fn proxied_bootstrap(&self) -> String {
-        self.addresses(|node| node.proxied.map(|(_, advertised)| advertised))
+        self.addresses("127.0.0.1", |node| {
+            node.proxied.map(|(_, advertised)| advertised)
+        })
     }
 
     /// The TLS and SASL listeners.
     pub fn secure_bootstrap(&self) -> String {
-        self.addresses(|node| node.secure_port)
+        let host = self.nodes.first().map(|node| node.host.as_str());
+        self.addresses(host.unwrap_or_default(), |node| node.secure_port)
     }
 
     /// Where a node listens for its proxy, and where that proxy must listen.
@@ -170,12 +173,12 @@ impl Kafka {
         }
     }
 
-    fn addresses(&self, port: impl Fn(&Node) -> Option<u16>) -> String {
+    fn addresses(&self, host: &str, port: impl Fn(&Node) -> Option<u16>) -> String {
         let ports: Vec<String> = self
             .nodes
             .iter()
             .filter_map(port)
-            .map(|port| format!("127.0.0.1:{port}"))
+            .map(|port| format!("{host}:{port}"))
             .collect();
         ports.join(",")
     }
@@ -341,6 +344,7 @@ impl Node {
         );
         listeners.extend(self.secure_port.map(|port| Listener {
             protocol: "SASL_SSL",
+            host: self.host.clone(),
             ..plain("SECURE", port, port)
         }));
         listeners

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -25,6 +26,16 @@ pub const HOST: &str = "10.244.0.1";
 /// The image of operator and workers.
 pub const REPOSITORY: &str = "localhost/streamjob";
 pub const TAG: &str = "test";
+/// That of [`Kubernetes::add_next_image`].
+pub const NEXT_TAG: &str = "next";
+
+/// A version that is as long as this one, and another.
+pub fn next_version() -> String {
+    let mut version = env!("CARGO_PKG_VERSION").to_owned();
+    let patch = version.pop();
+    version.push(if patch == Some('1') { '2' } else { '1' });
+    version
+}
 
 pub struct Kubernetes {
     // The namespace goes first, then what it left on the machine, then the folder.
@@ -163,6 +174,30 @@ impl Kubernetes {
         self.scratch.path().join("logs/audit.log")
     }
 
+    /// Another image of this workspace's binaries, which call themselves another version: see [`next_version`].
+    pub fn add_next_image(&self) -> Result<()> {
+        let folder = self.scratch.path().join("next");
+        fs::create_dir_all(&folder)?;
+        let (this, next) = (env!("CARGO_PKG_VERSION"), next_version());
+        let mut binaries = Vec::new();
+        for name in ["streamjob-worker", "streamjob-operator"] {
+            let mut bytes = fs::read(binary(name)?)?;
+            let found = replace(&mut bytes, this.as_bytes(), next.as_bytes());
+            ensure!(found > 0, "{name} does not know its version");
+            let path = folder.join(name);
+            fs::write(&path, bytes)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            binaries.push(path);
+        }
+        let tar = folder.join("next.tar");
+        image(&tar, &format!("{REPOSITORY}:{NEXT_TAG}"), &binaries)?;
+        let mut ctr = Command::new("ctr");
+        ctr.arg("-a")
+            .arg(self.scratch.path().join("run/containerd.sock"));
+        ctr.args(["-n", "k8s.io", "images", "import"]).arg(&tar);
+        install::run(&mut ctr)
+    }
+
     /// One of the cluster's command-line tools, as its administrator.
     pub fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
@@ -186,6 +221,19 @@ impl Drop for Kubernetes {
             eprintln!("cleaning up after the cluster: {error:#}");
         }
     }
+}
+
+/// Writes `by` over each `what`, which is as long, and says how many there were.
+fn replace(bytes: &mut [u8], what: &[u8], by: &[u8]) -> usize {
+    let starts: Vec<usize> = bytes
+        .windows(what.len())
+        .enumerate()
+        .filter_map(|(start, window)| (window == what).then_some(start))
+        .collect();
+    for start in &starts {
+        bytes[*start..start + by.len()].copy_from_slice(by);
+    }
+    starts.len()
 }
 
 fn is_installed(tool: &str) -> bool {

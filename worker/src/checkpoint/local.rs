@@ -71,6 +71,35 @@ impl Storage for Local {
             Err(error) => Err(io_error("delete", path)(error)),
         })
     }
+
+    fn delete_all<'a>(&'a self, folder: &'a str) -> Answer<'a, usize> {
+        self.run(folder, |_, path| {
+            let objects = count(path).map_err(io_error("list", path))?;
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(io_error("delete", path)(error))
+                }
+                _ => Ok(objects),
+            }
+        })
+    }
+}
+
+/// Files in a folder and those below it.
+fn count(folder: &Path) -> io::Result<usize> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut files = 0;
+    for entry in entries {
+        let entry = entry?;
+        files += match entry.file_type()?.is_dir() {
+            true => count(&entry.path())?,
+            false => 1,
+        };
+    }
+    Ok(files)
 }
 
 fn create(root: &Path, path: &Path, body: &[u8]) -> Result<(), StorageError> {

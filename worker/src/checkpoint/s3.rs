@@ -152,6 +152,25 @@ impl S3 {
         }
     }
 
+    async fn delete_all(&self, folder: &str) -> Result<usize, StorageError> {
+        let mut deleted = 0;
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket);
+            let page = request.prefix(format!("{folder}/")).send().await;
+            let page = page.map_err(|error| self.explain(folder, error))?;
+            let names = page.contents().iter().filter_map(|object| object.key());
+            let before = deleted;
+            for name in names {
+                self.delete(name).await?;
+                deleted += 1;
+            }
+            // What was deleted is on no further page.
+            if page.is_truncated() != Some(true) || deleted == before {
+                return Ok(deleted);
+            }
+        }
+    }
+
     /// Sorts an error by what there is to do about it.
     fn explain<E>(&self, name: &str, error: SdkError<E>) -> StorageError
     where
@@ -219,5 +238,9 @@ impl Storage for S3 {
 
     fn delete<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         Box::pin(S3::delete(self, name))
+    }
+
+    fn delete_all<'a>(&'a self, folder: &'a str) -> Answer<'a, usize> {
+        Box::pin(S3::delete_all(self, folder))
     }
 }

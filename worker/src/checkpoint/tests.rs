@@ -184,3 +184,21 @@ fn an_unreachable_server_is_told_from_a_refusal() {
     assert!(matches!(error, StorageError::Unreachable { .. }), "{error}");
     assert!(!error.to_string().contains("secret0"));
 }
+
+#[test]
+fn a_job_is_forgotten_with_all_that_nobody_knows_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = local(dir.path());
+    put(&checkpoints, data(5));
+    checkpoints
+        .create("shop.orders/3/left-behind", Bytes::new())
+        .unwrap();
+    let other = CheckpointData {
+        job: "shop.orders2".into(),
+        ..data(5)
+    };
+    let kept = put(&checkpoints, other.clone());
+    assert!(checkpoints.delete_all("shop.orders").unwrap() >= 3);
+    assert_eq!(checkpoints.delete_all("shop.orders").unwrap(), 0);
+    assert_eq!(checkpoints.fetch(&kept).unwrap(), other);
+}

@@ -34,6 +34,7 @@ pub enum Command {
     Serve(ServeArgs),
     Snapshot(SnapshotArgs),
     Restore(RestoreArgs),
+    Forget(ForgetArgs),
     /// Say all that is wrong with a job file, and where
     Validate(JobArgs),
     /// Say how a job will run: its stages, its state, what each sink guarantees
@@ -49,6 +50,7 @@ impl Arguments {
             Command::Serve(serve) => (serve.host.log_format, false),
             Command::Snapshot(snapshot) => (snapshot.host.log_format, false),
             Command::Restore(restore) => (restore.host.log_format, false),
+            Command::Forget(forget) => (forget.host.log_format, false),
             Command::Produce(produce) => (LogFormat::Text, produce.quiet),
             Command::Validate(_) | Command::Explain(_) => (LogFormat::Text, true),
         }
@@ -109,7 +111,7 @@ pub struct ServeArgs {
 }
 
 const SNAPSHOT_HELP: &str = "\
-The state goes to the job's checkpoint storage, under snapshots/NAME/, where nothing deletes it. It takes the slots over from workers
+The state goes to the job's checkpoint storage, under snapshots/NAME/, where only `forget --snapshot` deletes it. It takes the slots over from workers
 that run: stop them before, and start them again afterwards. It does not matter how they ended.
 
 Example:
@@ -150,7 +152,28 @@ pub struct RestoreArgs {
     pub from: String,
 }
 
-/// What `run` and `serve` share: where this process keeps and finds things.
+const FORGET_HELP: &str = "\
+Stop the job's workers first: those that run would begin anew. Rows that the job has put out stay, and so do its snapshots. What is gone
+already is no error. With --snapshot it is one snapshot that is deleted, and the job itself is left alone.
+
+Examples:
+  streamjob-worker forget job.yaml
+  streamjob-worker forget job.yaml --snapshot before-the-change";
+
+/// Delete a job's journal, internal topics and checkpoints, or a snapshot
+#[derive(Clone, Debug, Args)]
+#[command(after_help = FORGET_HELP)]
+pub struct ForgetArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Name of the snapshot that is deleted instead
+    #[arg(long, value_name = "NAME", value_parser = parse_uid)]
+    pub snapshot: Option<String>,
+}
+
+/// What `run`, `serve` and their like share: where this process keeps and finds things.
 #[derive(Clone, Debug, Args)]
 pub struct HostArgs {
     /// Folder for what has to survive a restart: checkpoints, and the journal of a job without Kafka
