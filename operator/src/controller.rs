@@ -63,6 +63,18 @@ impl Error {
     pub fn task(error: kube::Error) -> Self {
         Error::Task(Box::new(error))
     }
+
+    /// Whether the cluster would say the same another time.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Error::Apply(ApplyError::Foreign { .. }) => true,
+            Error::Task(error) => match &**error {
+                kube::Error::Api(status) => matches!(status.code, 400..=408 | 410..=428),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// What every reconciliation works with.
@@ -158,7 +170,7 @@ pub async fn reconcile(
     let mut seen = observe::workers(&operator.cluster, &namespace, &name);
     memory.probes.ask(&mut seen).await; // I/O
     let has_run = !placed.slots.is_empty();
-    let restore = restore::look(&operator.cluster, &valid.job, &before, has_run);
+    let mut restore = restore::look(&operator.cluster, &valid.job, &before, has_run);
     let judged = memory.judged(&operator.cluster, &valid.job, &placed);
     let hold = hold(
         &operator.cluster,
@@ -188,10 +200,8 @@ pub async fn reconcile(
     if let Err(error) = apply(&operator.cluster, &valid.job.uid, &plan).await {
         return blocked(&operator, &object, &before, error, now).await; // I/O
     }
-    let task = restore.as_ref().and_then(|restore| restore.task.as_ref());
-    if let Some(task) = task {
-        let started = task.start(&operator.cluster, &valid.job.spec, &operator.image);
-        started.await.map_err(Error::task)?; // I/O
+    if let Some(restore) = &mut restore {
+        restore.go_on(&operator, &valid.job).await; // I/O
     }
     let facts = Facts {
         job: &valid.job.name,

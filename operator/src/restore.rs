@@ -1,8 +1,9 @@
-//! `restoreFrom`: a new job gets a snapshot's state before it has workers. Pure, but for what has been watched.
+//! `restoreFrom`: a new job gets a snapshot's state before it has workers.
 
 use streamjob_crds::{StreamJobStatus, StreamSnapshotStatus};
 
 use crate::cluster::Cluster;
+use crate::controller::{Error, Operator};
 use crate::names;
 use crate::plan::Job;
 use crate::snapshot;
@@ -24,6 +25,15 @@ impl Restore {
     /// Whether there may be workers.
     pub fn is_done(&self) -> bool {
         self.told.holds
+    }
+
+    /// Does what is to be done now. What the cluster has against it is told: it is tried again.
+    pub async fn go_on(&mut self, operator: &Operator, job: &Job) {
+        let Some(task) = &self.task else { return };
+        let started = task.start(&operator.cluster, &job.spec, &operator.image);
+        if let Err(error) = started.await {
+            self.told.message = format!("it is tried again: {}", Error::task(error));
+        }
     }
 }
 

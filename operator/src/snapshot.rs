@@ -50,9 +50,15 @@ pub async fn reconcile(
     if is_over(&before) {
         return Ok(Action::await_change());
     }
-    let stage = look(&operator, &object, &before, now);
+    let mut stage = look(&operator, &object, &before, now);
     if let Stage::Begins(beginning) = &stage {
-        begin(&operator, &object, beginning).await?; // I/O
+        match begin(&operator, &object, beginning).await {
+            // The job must not wait for what will not come.
+            Err(error) if error.is_final() => {
+                stage = Stage::Failed("NotTaken", error.to_string());
+            }
+            begun => begun?,
+        }
     }
     let status = status(&object, &before, &stage, now); // pure
     report(&operator, &object, &before, &status).await?; // I/O

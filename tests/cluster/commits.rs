@@ -26,7 +26,6 @@ struct Commit {
     at: Micros,
     term: u64,
     incarnation: String,
-    version: String,
 }
 
 /// How a slot went through a stretch of time.
@@ -91,13 +90,6 @@ impl Commits {
             .collect()
     }
 
-    /// The versions of the workers that commit the slots now.
-    pub fn versions(&self) -> BTreeSet<String> {
-        let slots = lock(&self.slots);
-        let last = slots.values().filter_map(|commits| commits.last());
-        last.map(|last| last.version.clone()).collect()
-    }
-
     /// How long after `from` each of these slots has committed again, by another process than before.
     pub fn taken_over(
         &self,
@@ -139,7 +131,6 @@ fn follow(
                 at: row["sinkTimestamp"].as_i64().context("no sinkTimestamp")?,
                 term: row["term"].as_u64().context("no term")?,
                 incarnation: row["incarnation"].as_str().unwrap_or_default().to_owned(),
-                version: row["engineVersion"].as_str().unwrap_or_default().to_owned(),
             };
             let slot = usize::try_from(record.partition)?;
             lock(slots).entry(slot).or_default().push(commit);
