@@ -44,7 +44,7 @@ packages: ## Install what the tests need of a Debian machine: compilers, Java, M
 	@tests/servers/packages
 
 .PHONY: test
-test: packages build demo-check unit protocol properties scenarios cluster ## Everything that must pass: quick tests first, then scenarios on real servers, then the cluster
+test: packages build demo-check unit protocol properties scenarios ## What must pass: quick tests first, then scenarios on real servers (the cluster's: `make cluster`)
 
 .PHONY: unit
 unit: ## Unit tests

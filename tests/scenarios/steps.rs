@@ -72,28 +72,28 @@ fn killed_again_and_again_steps_put_out_each_row_once() -> Result {
     assert_same_rows(
         &pairs(&clicks, &orders),
         &found("pairs")?,
-        &["click", "order"],
+        &["click", "ordered"],
     );
     assert_same_rows(&best(&clicks), &found("best")?, &["page", "window_start"]);
     assert_same_rows(
         &triples(&clicks),
         &found("triples")?,
-        &["user", "match_start", "a"],
+        &["who", "match_start", "a"],
     );
     assert_same_rows(
         &minutes(&clicks, &orders),
         &found("minutes")?,
-        &["user", "window_start"],
+        &["who", "window_start"],
     );
     // The last row of each user is the whole.
     let last: BTreeMap<String, Row> = found("totals")?
         .into_iter()
-        .map(|row| (row["user"].to_string(), row))
+        .map(|row| (row["who"].to_string(), row))
         .collect();
     assert_same_rows(
         &totals(&clicks),
         &Vec::from_iter(last.into_values()),
-        &["user"],
+        &["who"],
     );
     Ok(())
 }
@@ -110,7 +110,7 @@ fn event(number: u64, seed: u64, apart: i64) -> Event {
 }
 
 fn row(event: &Event) -> Value {
-    json!({"e": event.number, "user": event.user, "page": event.page, "t": event.time})
+    json!({"e": event.number, "who": event.user, "page": event.page, "t": event.time})
 }
 
 fn object(value: Value) -> Row {
@@ -131,7 +131,7 @@ fn pairs(clicks: &[Event], orders: &[Event]) -> Vec<Row> {
         for order in of_user.get(click.user.as_str()).into_iter().flatten() {
             if (click.time - 1_000..=click.time + 2_000).contains(&order.time) {
                 pairs.push(object(
-                    json!({"click": click.number, "order": order.number, "user": click.user}),
+                    json!({"click": click.number, "ordered": order.number, "who": click.user}),
                 ));
             }
         }
@@ -172,7 +172,7 @@ fn triples(clicks: &[Event]) -> Vec<Row> {
         triples.extend(clicks.chunks_exact(3).map(|triple| {
             let (a, b) = (triple[0], triple[2]);
             object(json!({
-                "user": user, "match_start": a.time, "match_end": b.time, "a": a.number, "b": b.number,
+                "who": user, "match_start": a.time, "match_end": b.time, "a": a.number, "b": b.number,
             }))
         }));
     }
@@ -184,7 +184,7 @@ fn totals(clicks: &[Event]) -> Vec<Row> {
     for click in clicks {
         *totals.entry(&click.user).or_default() += 1;
     }
-    let row = |(user, n): (&str, i64)| object(json!({"user": user, "n": n}));
+    let row = |(user, n): (&str, i64)| object(json!({"who": user, "n": n}));
     totals.into_iter().map(row).collect()
 }
 
@@ -196,7 +196,7 @@ fn minutes(clicks: &[Event], orders: &[Event]) -> Vec<Row> {
         *windows.entry((start, &event.user)).or_default() += 1;
     }
     let row = |((start, user), n): ((i64, &str), i64)| {
-        object(json!({"user": user, "window_start": start, "window_end": start + 60_000, "n": n}))
+        object(json!({"who": user, "window_start": start, "window_end": start + 60_000, "n": n}))
     };
     windows.into_iter().map(row).collect()
 }
@@ -212,18 +212,18 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
             "kafka": kafka,
             "columns": [
                 {"name": "e", "type": "Int64"},
-                {"name": "user", "type": "String"},
+                {"name": "who", "type": "String"},
                 {"name": "page", "type": "String"},
                 {"name": "t", "type": "Timestamp"},
             ],
-            "key": ["user"],
+            "key": ["who"],
             "eventTime": {"column": "t", "maxOutOfOrderness": "2s"},
         })
     };
     let sink = |name: &str| json!({"name": name, "from": name, "kafka": topic(name)});
     let mut totals = sink("totals");
     // A user's rows one behind the other.
-    totals["kafka"]["key"] = json!(["user"]);
+    totals["kafka"]["key"] = json!(["who"]);
     let job = json!({
         "apiVersion": "streamjob.dev/v1alpha1",
         "kind": "StreamJob",
@@ -234,12 +234,12 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
             "sources": [source("clicks"), source("orders")],
             "steps": [
                 {"name": "first", "from": "clicks", "deduplicate": {"by": ["e"], "within": "1m"}},
-                {"name": "once", "from": "orders", "deduplicate": {"by": ["e", "user"], "within": "1m"}},
+                {"name": "once", "from": "orders", "deduplicate": {"by": ["e", "who"], "within": "1m"}},
                 {
                     "name": "pairs",
                     "from": "first",
-                    "join": {"with": "once", "on": ["user = once.user"], "within": {"before": "1s", "after": "2s"}},
-                    "select": ["e AS click", "once.e AS order", "user"],
+                    "join": {"with": "once", "on": ["who = once.who"], "within": {"before": "1s", "after": "2s"}},
+                    "select": ["e AS click", "once.e AS ordered", "who"],
                 },
                 {
                     "name": "best",
@@ -249,12 +249,12 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
                     "aggregate": ["count(*) AS n"],
                     "topN": {"by": "n DESC", "n": 3},
                 },
-                {"name": "totals", "from": "first", "groupBy": ["user"], "running": {"ttl": "24h"}, "aggregate": ["count(*) AS n"]},
+                {"name": "totals", "from": "first", "groupBy": ["who"], "running": {"ttl": "24h"}, "aggregate": ["count(*) AS n"]},
                 {
                     "name": "triples",
                     "from": "first",
                     "match": {
-                        "partitionBy": ["user"],
+                        "partitionBy": ["who"],
                         "pattern": "CLICK{3}",
                         "define": [{"name": "CLICK", "when": "e >= 0"}],
                         "within": "1h",
@@ -264,7 +264,7 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
                 {
                     "name": "minutes",
                     "union": ["once", "first"],
-                    "groupBy": ["user"],
+                    "groupBy": ["who"],
                     "window": {"tumbling": {"size": "1m"}},
                     "aggregate": ["count(*) AS n"],
                 },

@@ -467,10 +467,6 @@ fn messages_about_joins() {
     };
     let cases = [
         (
-            join("[]"),
-            "spec.steps[2].join.on: nothing says which rows belong together (write for example `on: [\"id = more.id\"]`)",
-        ),
-        (
             join("[\"user_id = user_id\"]"),
             "spec.steps[2].join.on[0]: one side must be a column of `more`, the other not (write for example `user_id = more.user_id`)",
         ),
@@ -479,9 +475,9 @@ fn messages_about_joins() {
             "spec.steps[2].join.on[0]: `user_id > more.user_id` is not an equality of two columns (write for example `user_id = orders.user_id`; compute what is no column in a step before)",
         ),
         (
-            join("[\"usr_id = more.user\"]"),
+            join("[\"usr_id = more.nowhere\"]"),
             "spec.steps[2].join.on[0]: there is no column `usr_id` (did you mean `user_id`?)\n\
-             spec.steps[2].join.on[0]: there is no column `more.user` (there are: `more.ts`, `more.kind`, `more.user_id`, `more.at`)",
+             spec.steps[2].join.on[0]: there is no column `more.nowhere` (there are: `more.ts`, `more.kind`, `more.user_id`, `more.at`)",
         ),
         (
             join("[\"amount = more.user_id\"]"),
@@ -505,11 +501,9 @@ fn messages_about_joins() {
              spec.steps[2].join.on[0]: one side must be a column of `valid.failed`, the other not (write for example `user_id = valid.failed.user_id`)",
         ),
     ];
-    for (step, expected) in &cases {
-        assert_eq!(
-            with_more(step).err().unwrap_or_default(),
-            *expected,
-            "{step}"
-        );
-    }
+    let told = cases
+        .iter()
+        .map(|(step, _)| with_more(step).err().unwrap_or_default());
+    let expected = cases.iter().map(|(_, expected)| (*expected).to_owned());
+    assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
