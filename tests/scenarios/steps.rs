@@ -233,8 +233,8 @@ fn manifest(cluster: &Cluster, unique: &str) -> String {
             "connections": [{"name": "main", "kafka": {"bootstrapServers": cluster.bootstrap().split(',').collect::<Vec<_>>()}}],
             "sources": [source("clicks"), source("orders")],
             "steps": [
-                {"name": "first", "from": "clicks", "deduplicate": {"by": ["e"], "within": "1m"}},
-                {"name": "once", "from": "orders", "deduplicate": {"by": ["e", "who"], "within": "1m"}},
+                {"name": "first", "from": "clicks", "deduplicate": {"by": ["e", "who"], "within": "1m"}},
+                {"name": "once", "from": "orders", "deduplicate": {"by": ["e"], "within": "1m"}},
                 {
                     "name": "pairs",
                     "from": "first",

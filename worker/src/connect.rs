@@ -219,6 +219,11 @@ impl Kafka {
                 self.base.get("compression.type").unwrap_or("lz4"),
             )
             .set("allow.auto.create.topics", "false")
+            // What one task sends another in an epoch is one message; internal topics take as much. Batches stay as they are (`batch.size`).
+            .set(
+                "message.max.bytes",
+                self.base.get("message.max.bytes").unwrap_or("16000000"),
+            )
             .set("queue.buffering.max.messages", "2000000")
             .set("queue.buffering.max.kbytes", "1048576")
             .set("message.timeout.ms", "14000")
