@@ -17,9 +17,19 @@ pub fn crds(plural: Option<&str>) -> anyhow::Result<String> {
         if index > 0 {
             text.push_str("---\n");
         }
-        text += &serde_yaml::to_string(crd).context("cannot write the CRD as YAML")?;
+        let yaml = serde_yaml::to_string(crd).context("cannot write the CRD as YAML")?;
+        text.extend(yaml.split_inclusive('\n').map(quoted));
     }
     Ok(text)
+}
+
+/// kubectl and Helm read YAML 1.1, in which the name of the field `on` is a truth value unless it is quoted.
+fn quoted(line: &str) -> String {
+    match line.trim() {
+        "on:" => line.replace("on:", "'on':"),
+        "- on" => line.replace("- on", "- 'on'"),
+        _ => line.to_owned(),
+    }
 }
 
 /// The reference of the job file, in Markdown.
@@ -45,6 +55,18 @@ mod tests {
             generated == committed,
             "{path} is not what the types say: run `make generated`"
         );
+    }
+
+    #[test]
+    fn no_name_is_a_truth_value_to_older_readers() {
+        let text = crds(None).unwrap();
+        assert!(text.contains("'on':") && text.contains("- 'on'"));
+        // Their readers leave `y` and `n` alone.
+        let words = ["on", "off", "yes", "no"];
+        let bare = |line: &&str| {
+            words.contains(&line.trim().trim_start_matches("- ").trim_end_matches(':'))
+        };
+        assert_eq!(text.lines().find(bare), None);
     }
 
     #[test]
