@@ -129,12 +129,7 @@ fn next(operator: &Operator, job: &Job, now: Timestamp) -> Next {
 
 fn task(job: &Job) -> Task {
     Task {
-        owner: Owner {
-            kind: "StreamJob",
-            namespace: job.namespace.clone(),
-            name: job.name.clone(),
-            uid: job.uid.clone(),
-        },
+        owner: Owner::job(job),
         name: names::forget_task(&job.name),
         account: Some(names::account(&job.name)),
         config: names::job_config(&job.name),

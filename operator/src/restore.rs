@@ -133,12 +133,7 @@ fn found(cluster: &Cluster, job: &Job, name: &str) -> Result<String, (&'static s
 
 fn task(job: &Job, stored_as: String) -> Task {
     Task {
-        owner: Owner {
-            kind: "StreamJob",
-            namespace: job.namespace.clone(),
-            name: job.name.clone(),
-            uid: job.uid.clone(),
-        },
+        owner: Owner::job(job),
         name: names::restore_task(&job.name),
         account: Some(names::account(&job.name)),
         config: names::job_config(&job.name),

@@ -7,8 +7,8 @@ use streamjob_crds::StreamJobSpec;
 use crate::apply::is_owned;
 use crate::cluster::Cluster;
 use crate::names;
-use crate::plan::owned_by;
 use crate::plan::pod::{self, Image, Life, Pod};
+use crate::plan::{Job, owned_by};
 use crate::workers::trouble;
 
 /// Tries beyond the first, with pauses of 10 s, 20 s and so on: servers may come back.
@@ -25,6 +25,17 @@ pub struct Owner {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+}
+
+impl Owner {
+    pub fn job(job: &Job) -> Self {
+        Owner {
+            kind: "StreamJob",
+            namespace: job.namespace.clone(),
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+        }
+    }
 }
 
 /// What is to be done.

@@ -8,7 +8,8 @@ use streamjob_tests::oracle::deduplicate::deduplicate;
 use streamjob_tests::oracle::reads::{Input, Read, exchanged, in_place};
 use streamjob_tests::workload::murmur2;
 
-use crate::log::{TASKS, actions, input, manifest, ms, run, same_sequences, seeds, source};
+use crate::log::{TASKS, actions, input, manifest, ms, run, same_sequences, source};
+use crate::seeds::seeds;
 use crate::slot::planned;
 
 #[test]

@@ -6,38 +6,22 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::Value;
-use streamjob_core::engine::{Layout, TaskId};
+use streamjob_core::engine::TaskId;
 use streamjob_core::output::{EpochOutput, Target};
 use streamjob_core::plan::JobPlan;
 use streamjob_tests::compare::difference_within;
 use streamjob_tests::oracle::{Emission, Entry, Reason, Row, TaskOutcome, last_rows, run};
 use streamjob_tests::workload::nasty::{Case, case};
 
+use crate::seeds::{on_all_cores, seeds};
 use crate::slot::{Slot, Step, planned, source, steps};
 
 /// Sums of floating-point numbers in another order.
 const TOLERANCE: f64 = 1e-9;
 
-/// Random logs; `STREAMJOB_SEEDS=<first>..<last>` tells others.
-fn seeds() -> std::ops::Range<u64> {
-    let given = std::env::var("STREAMJOB_SEEDS").ok();
-    let parsed = given.as_deref().and_then(|text| {
-        let (first, last) = text.split_once("..")?;
-        Some(first.parse().ok()?..last.parse().ok()?)
-    });
-    parsed.unwrap_or(0..10_000)
-}
-
 #[test]
 fn the_engine_puts_out_what_the_oracle_does() {
-    let seeds = seeds();
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let mine = seeds.clone().filter(move |seed| seed % threads == thread);
-            scope.spawn(move || mine.for_each(check));
-        }
-    });
+    on_all_cores(seeds(0..10_000), check, |(), ()| ());
 }
 
 fn check(seed: u64) {
@@ -64,15 +48,8 @@ struct Run {
 
 impl Run {
     fn new(plan: &Arc<JobPlan>, partitions: usize) -> Self {
-        let layout = Layout {
-            slots: 1,
-            tasks: vec![partitions as u32; plan.stages.len()],
-            sink_partitions: vec![1; plan.sinks.len()],
-            exchange_in_process: true,
-            files: BTreeMap::new(),
-        };
         Run {
-            slot: Slot::new(plan, layout),
+            slot: Slot::new(plan, 1, vec![partitions as u32; plan.stages.len()]),
             found: Found::default(),
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use streamjob_core::engine::Layout;
 use streamjob_core::output::Target;
 use streamjob_tests::oracle::Row;
 
@@ -80,14 +79,7 @@ impl Job {
     /// What goes to each sink.
     fn run(&self, events: &[Value]) -> Vec<Vec<Row>> {
         let plan = planned(&self.manifest());
-        let layout = Layout {
-            slots: 1,
-            tasks: vec![1; plan.stages.len()],
-            sink_partitions: vec![1; plan.sinks.len()],
-            exchange_in_process: true,
-            files: BTreeMap::new(),
-        };
-        let mut slot = Slot::new(&plan, layout);
+        let mut slot = Slot::new(&plan, 1, vec![1; plan.stages.len()]);
         let mut sinks = vec![Vec::new(); plan.sinks.len()];
         for (at, event) in events.iter().enumerate() {
             let bytes = event.to_string();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use streamjob_core::engine::{Layout, TaskId};
+use streamjob_core::engine::TaskId;
 use streamjob_core::output::Target;
 use streamjob_core::plan::JobPlan;
 use streamjob_tests::compare::difference_within;
@@ -174,15 +174,8 @@ struct Run {
 impl Run {
     /// Three tasks behind the exchange.
     fn new(plan: &Arc<JobPlan>, partitions: usize) -> Self {
-        let layout = Layout {
-            slots: 3,
-            tasks: vec![partitions as u32, 3],
-            sink_partitions: vec![1],
-            exchange_in_process: true,
-            files: BTreeMap::new(),
-        };
         Run {
-            slot: Slot::new(plan, layout),
+            slot: Slot::new(plan, 3, vec![partitions as u32, 3]),
             rows: Vec::new(),
         }
     }

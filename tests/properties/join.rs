@@ -10,7 +10,8 @@ use streamjob_tests::oracle::join::{JoinStep, join};
 use streamjob_tests::oracle::reads::{Read, exchanged};
 use streamjob_tests::workload::murmur2;
 
-use crate::log::{COLUMNS, TASKS, actions, input, manifest, ms, run, seeds, source};
+use crate::log::{COLUMNS, TASKS, actions, input, manifest, ms, run, source};
+use crate::seeds::seeds;
 use crate::slot::planned;
 
 #[test]

@@ -6,23 +6,13 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use streamjob_core::engine::{Layout, TaskId};
+use streamjob_core::engine::TaskId;
 use streamjob_core::output::{EpochOutput, Target};
 use streamjob_core::plan::JobPlan;
 use streamjob_tests::oracle::Row;
 use streamjob_tests::oracle::reads::{Action, Input, Timed};
 
 use crate::slot::Slot;
-
-/// Random logs; `STREAMJOB_SEEDS=<first>..<last>` tells others.
-pub fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
-    let given = std::env::var("STREAMJOB_SEEDS").ok();
-    let parsed = given.as_deref().and_then(|text| {
-        let (first, last) = text.split_once("..")?;
-        Some(first.parse().ok()?..last.parse().ok()?)
-    });
-    parsed.unwrap_or(usual)
-}
 
 /// Columns of an event: its number, which no other has, a key, an id of which there are few, a number, its time.
 pub const COLUMNS: [(&str, &str, bool); 5] = [
@@ -171,14 +161,8 @@ pub fn run(plan: &Arc<JobPlan>, inputs: &[Input], actions: &[Action]) -> Vec<Vec
             .get(stage)
             .map_or(TASKS, |input| input.partitions.len() as u32)
     };
-    let layout = Layout {
-        slots: TASKS,
-        tasks: (0..plan.stages.len()).map(partitions).collect(),
-        sink_partitions: vec![1; plan.sinks.len()],
-        exchange_in_process: true,
-        files: BTreeMap::new(),
-    };
-    let mut slot = Slot::new(plan, layout);
+    let tasks = (0..plan.stages.len()).map(partitions).collect();
+    let mut slot = Slot::new(plan, TASKS, tasks);
     let mut sinks = vec![Vec::new(); plan.sinks.len()];
     let mut next: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     let nothing = BTreeMap::new();

@@ -9,6 +9,7 @@ mod log;
 mod partitioner;
 mod pattern;
 mod running;
+mod seeds;
 mod slot;
 mod top;
 mod union;

@@ -6,24 +6,15 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::Value;
-use streamjob_core::engine::{Layout, TaskId};
+use streamjob_core::engine::TaskId;
 use streamjob_core::output::Target;
 use streamjob_core::plan::JobPlan;
 use streamjob_tests::oracle::Row;
 use streamjob_tests::oracle::pattern::{Outcome, run};
 use streamjob_tests::workload::patterns::{Case, Input, case};
 
+use crate::seeds::{on_all_cores, seeds};
 use crate::slot::{Slot, Step, planned, source, steps};
-
-/// Random patterns and logs; `STREAMJOB_SEEDS=<first>..<last>` tells others.
-fn seeds() -> std::ops::Range<u64> {
-    let given = std::env::var("STREAMJOB_SEEDS").ok();
-    let parsed = given.as_deref().and_then(|text| {
-        let (first, last) = text.split_once("..")?;
-        Some(first.parse().ok()?..last.parse().ok()?)
-    });
-    parsed.unwrap_or(0..1_500)
-}
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -37,22 +28,7 @@ struct Tally {
 
 #[test]
 fn the_engine_finds_the_matches_that_the_oracle_does() {
-    let seeds = seeds();
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let tally = std::thread::scope(|scope| {
-        let each: Vec<_> = (0..threads)
-            .map(|thread| {
-                let mine = seeds.clone().filter(move |seed| seed % threads == thread);
-                scope.spawn(move || {
-                    mine.fold(Tally::default(), |tally, seed| tally.and(check(seed)))
-                })
-            })
-            .collect();
-        let tallies = each
-            .into_iter()
-            .map(|one| one.join().expect("all seeds of a thread hold"));
-        tallies.fold(Tally::default(), Tally::and)
-    });
+    let tally = on_all_cores(seeds(0..1_500), check, Tally::and);
     println!("{tally:?}");
     // A workload without them would prove nothing.
     let cases = tally.cases as usize;
@@ -109,15 +85,8 @@ struct Run {
 
 impl Run {
     fn new(plan: &Arc<JobPlan>, partitions: usize) -> Self {
-        let layout = Layout {
-            slots: 1,
-            tasks: vec![partitions as u32; plan.stages.len()],
-            sink_partitions: vec![1; plan.sinks.len()],
-            exchange_in_process: true,
-            files: BTreeMap::new(),
-        };
         Run {
-            slot: Slot::new(plan, layout),
+            slot: Slot::new(plan, 1, vec![partitions as u32; plan.stages.len()]),
             sinks: Default::default(),
         }
     }

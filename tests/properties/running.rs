@@ -10,7 +10,8 @@ use streamjob_tests::oracle::running::{RunningStep, running};
 use streamjob_tests::oracle::{Aggregate, Emission, Function, Row};
 use streamjob_tests::workload::murmur2;
 
-use crate::log::{TASKS, actions, input, manifest, ms, run, same_sequences, seeds, source};
+use crate::log::{TASKS, actions, input, manifest, ms, run, same_sequences, source};
+use crate::seeds::seeds;
 use crate::slot::planned;
 
 #[test]

@@ -17,8 +17,15 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn new(plan: &Arc<JobPlan>, layout: Layout) -> Self {
-        let layout = Arc::new(layout);
+    /// `tasks`: of each stage. `slots` is how many tasks there are behind an exchange.
+    pub fn new(plan: &Arc<JobPlan>, slots: u32, tasks: Vec<u32>) -> Self {
+        let layout = Arc::new(Layout {
+            slots,
+            tasks,
+            sink_partitions: vec![1; plan.sinks.len()],
+            exchange_in_process: true,
+            files: BTreeMap::new(),
+        });
         Slot {
             plan: plan.clone(),
             engine: engine(plan, &layout),

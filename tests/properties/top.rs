@@ -9,7 +9,8 @@ use streamjob_tests::oracle::{
     run as oracle,
 };
 
-use crate::log::{actions, input, manifest, ms, run, seeds, source};
+use crate::log::{actions, input, manifest, ms, run, source};
+use crate::seeds::seeds;
 use crate::slot::planned;
 
 #[test]

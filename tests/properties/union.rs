@@ -9,7 +9,8 @@ use streamjob_tests::oracle::reads::{Read, exchanged};
 use streamjob_tests::oracle::{Aggregate, Function, Row, Window, WindowStep, over};
 use streamjob_tests::workload::murmur2;
 
-use crate::log::{TASKS, actions, input, manifest, run, same_sequences, seeds, source};
+use crate::log::{TASKS, actions, input, manifest, run, same_sequences, source};
+use crate::seeds::seeds;
 use crate::slot::planned;
 
 #[test]

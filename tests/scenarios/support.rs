@@ -403,10 +403,7 @@ impl Feeder {
         let thread = thread::spawn(move || -> Result<()> {
             let start = Instant::now();
             let mut buffer = Vec::new();
-            let all = (0..events)
-                .map(|number| clicks.click(number))
-                .chain(last_clicks(&clicks, events, partitions));
-            for click in all {
+            for click in closed(&clicks, events, partitions) {
                 if stopping.load(Ordering::Relaxed) {
                     return Ok(());
                 }
@@ -474,17 +471,20 @@ fn expected_rows(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Row> {
 
 fn feed_oracle(oracle: &mut Oracle, clicks: &Clicks, events: u64, partitions: usize) {
     let mut buffer = Vec::new();
-    for click in (0..events)
-        .map(|number| clicks.click(number))
-        .chain(last_clicks(clicks, events, partitions))
-    {
+    for click in closed(clicks, events, partitions) {
         click.render(&mut buffer);
         oracle.event(click.partition(partitions), Some(&buffer), None);
     }
 }
 
+/// The first events, and behind them those that close the windows.
+pub fn closed(clicks: &Clicks, events: u64, partitions: usize) -> impl Iterator<Item = Click> {
+    let first = (0..events).map(|number| clicks.click(number));
+    first.chain(last_clicks(clicks, events, partitions))
+}
+
 /// An event for each partition, an hour later: it fires all windows before it.
-pub fn last_clicks(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Click> {
+fn last_clicks(clicks: &Clicks, events: u64, partitions: usize) -> Vec<Click> {
     let last = clicks.click(events.saturating_sub(1));
     let at = |user| Click {
         number: events,

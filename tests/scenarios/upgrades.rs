@@ -11,10 +11,10 @@ use streamjob_tests::scratch::Scratch;
 use streamjob_tests::servers::Kafka;
 use streamjob_tests::topic::Cluster;
 use streamjob_tests::worker::{PATIENCE, Worker, exit};
-use streamjob_tests::workload::clicks::MAX_DISORDER_MS;
-use streamjob_tests::workload::{Click, Clicks};
+use streamjob_tests::workload::Clicks;
+use streamjob_tests::workload::clicks::{MAX_DISORDER_MS, fill};
 
-use crate::support::{IDENTITY, Manifest, click_job, click_step, last_clicks};
+use crate::support::{IDENTITY, Manifest, click_job, click_step, closed};
 
 const PARTITIONS: usize = 4;
 /// Until the first checkpoint, until the change, and in all.
@@ -60,28 +60,6 @@ fn read_before(
     Ok(read)
 }
 
-/// All events, and behind them those that close the windows.
-fn log(clicks: &Clicks) -> impl Iterator<Item = Click> {
-    let events = (0..EVENTS).map(|number| clicks.click(number));
-    events.chain(last_clicks(clicks, EVENTS, PARTITIONS))
-}
-
-fn feed(cluster: &Cluster, topic: &str, clicks: impl Iterator<Item = Click>) -> anyhow::Result<()> {
-    let writer = cluster.writer()?;
-    let mut buffer = Vec::new();
-    for click in clicks {
-        click.render(&mut buffer);
-        let partition = i32::try_from(click.partition(PARTITIONS))?;
-        writer.send(
-            topic,
-            partition,
-            Some(click.key().as_bytes()),
-            Some(&buffer),
-        )?;
-    }
-    writer.flush()
-}
-
 /// Both steps' rows: `spend` over all events, `pages` over those behind the change.
 fn expected(clicks: &Clicks, read: &BTreeMap<usize, u64>) -> (Vec<Row>, Vec<Row>) {
     let of_users = click_job();
@@ -94,7 +72,7 @@ fn expected(clicks: &Clicks, read: &BTreeMap<usize, u64>) -> (Vec<Row>, Vec<Row>
     let mut pages = Oracle::new(&of_pages, 1);
     let mut offsets = [0; PARTITIONS];
     let mut buffer = Vec::new();
-    for click in log(clicks) {
+    for click in closed(clicks, EVENTS, PARTITIONS) {
         click.render(&mut buffer);
         let partition = click.partition(PARTITIONS);
         users.event(partition, Some(&buffer), None);
@@ -123,8 +101,14 @@ fn a_changed_job_keeps_the_state_of_what_stays() -> Result {
         ..Clicks::default()
     };
     eprintln!("upgrade: seed {} of the workload", clicks.seed);
+    let log = || closed(&clicks, EVENTS, PARTITIONS);
     let events = topic("events");
-    feed(&cluster, &events, log(&clicks).take(CHECKPOINTED as usize))?;
+    fill(
+        &cluster,
+        &events,
+        PARTITIONS,
+        log().take(CHECKPOINTED as usize),
+    )?;
     let manifest = Manifest {
         name: name.clone(),
         bootstrap: cluster.bootstrap().into(),
@@ -155,10 +139,11 @@ fn a_changed_job_keeps_the_state_of_what_stays() -> Result {
             .then(|| read_to(0))?
     });
     let checkpointed = checkpointed.with_context(|| format!("no checkpoints: {}", half.tail()))?;
-    let rest = || log(&clicks).skip(CHECKPOINTED as usize);
-    feed(
+    let rest = || log().skip(CHECKPOINTED as usize);
+    fill(
         &cluster,
         &events,
+        PARTITIONS,
         rest().take((CHANGED - CHECKPOINTED) as usize),
     )?;
     let went_on = wait_until(PATIENCE, || (read_to(0)? > checkpointed).then_some(()));
@@ -166,7 +151,7 @@ fn a_changed_job_keeps_the_state_of_what_stays() -> Result {
     half.kill9();
     let before = newest_of(0).context("the journal is empty")?["planHash"].take();
     let before = before.as_str().unwrap_or_default();
-    feed(&cluster, &events, log(&clicks).skip(CHANGED as usize))?;
+    fill(&cluster, &events, PARTITIONS, log().skip(CHANGED as usize))?;
 
     // It has claimed some slots as changed, and has hardly replayed them.
     let killed = Worker::run(folder, &second, &["--uid", &name])?;

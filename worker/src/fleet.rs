@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use streamjob_core::commit::{Identity, Settings, SlotProtocol, Term};
 use streamjob_core::engine::input_name;
 use streamjob_core::output::Target;
-use streamjob_core::plan::{SinkKind, plan_hash};
+use streamjob_core::plan::SinkKind;
 
 use crate::cli::{ExitCode, Failure};
 use crate::commit::file::FileLedger;
@@ -156,6 +156,7 @@ impl<'a> Fleet<'a> {
             metrics,
             ..
         } = self.host;
+        let version = Version::new(job, &self.host.setup, slot);
         let report = SlotReport::new(job.plan.clone(), board.clone(), metrics.clone(), slot);
         let plan = &job.plan;
         let sinks = self.external_sinks();
@@ -170,7 +171,7 @@ impl<'a> Fleet<'a> {
         let exchanges = plan.exchanges.iter().map(|exchange| exchange.name.clone());
         let settings = Settings {
             guarantee: plan.spec.guarantee,
-            plan_hash: plan_hash(plan),
+            plan_hash: version.hash.clone(),
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             retain: plan.spec.checkpoint.retain as usize,
             external_sinks: sinks.values().map(|(name, _)| name.clone()).collect(),
@@ -187,7 +188,7 @@ impl<'a> Fleet<'a> {
         Ok(Driver {
             job: names.uid.clone(),
             slot,
-            version: Version::new(job, &self.host.setup, slot),
+            version,
             earlier: self.host.earlier.clone(),
             committer,
             checkpoints: self.host.checkpoints.clone(),

@@ -95,18 +95,8 @@ impl Clicks {
         partitions: usize,
         events: u64,
     ) -> anyhow::Result<()> {
-        let writer = cluster.writer()?;
-        let mut buffer = Vec::new();
-        for click in (0..events).map(|number| self.click(number)) {
-            click.render(&mut buffer);
-            writer.send(
-                topic,
-                i32::try_from(click.partition(partitions))?,
-                Some(click.key().as_bytes()),
-                Some(&buffer),
-            )?;
-        }
-        writer.flush()
+        let clicks = (0..events).map(|number| self.click(number));
+        fill(cluster, topic, partitions, clicks)
     }
 
     /// The job file from the source's columns to the end of the step `spend`: count, sum and maximum by `group` and 10 s.
@@ -171,6 +161,27 @@ impl Clicks {
             window: Some(window),
         }
     }
+}
+
+/// Puts clicks into a topic, keyed by user.
+pub fn fill(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: usize,
+    clicks: impl Iterator<Item = Click>,
+) -> anyhow::Result<()> {
+    let writer = cluster.writer()?;
+    let mut buffer = Vec::new();
+    for click in clicks {
+        click.render(&mut buffer);
+        writer.send(
+            topic,
+            i32::try_from(click.partition(partitions))?,
+            Some(click.key().as_bytes()),
+            Some(&buffer),
+        )?;
+    }
+    writer.flush()
 }
 
 impl Click {

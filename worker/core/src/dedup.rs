@@ -68,8 +68,7 @@ impl Dedup {
     }
 }
 
-impl Dedup {
-    /// The next rows of the log. W becomes each row's `before` before that row is looked at.
+impl Stateful for Dedup {
     fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), StepError> {
         refuse_withdrawn(chunk)?;
         let by = evaluate_each(&self.plan.by, &chunk.rows);
@@ -105,21 +104,9 @@ impl Dedup {
         Ok(())
     }
 
-    /// W moves without a row: after a chunk, while idle, at the end of the input.
     fn advance(&mut self, w: Millis, _: &mut StepOutput) -> Result<(), StepError> {
         self.move_to(w);
         Ok(())
-    }
-}
-
-impl Stateful for Dedup {
-    fn pass(&mut self, rows: &[Chunk], w: Millis, _: bool) -> Result<StepOutput, StepError> {
-        let mut out = StepOutput::default();
-        for chunk in rows {
-            self.rows(chunk, &mut out)?;
-        }
-        self.advance(w, &mut out)?;
-        Ok(out)
     }
 
     /// A row for each remembered one, by time, then key: its key, and its time.

@@ -283,7 +283,7 @@ impl Side {
     }
 }
 
-impl Join {
+impl Stateful for Join {
     fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), StepError> {
         refuse_withdrawn(chunk)?;
         let columns = chunk.rows.columns();
@@ -323,17 +323,6 @@ impl Join {
     fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), StepError> {
         self.move_to(w);
         self.emit(out)
-    }
-}
-
-impl Stateful for Join {
-    fn pass(&mut self, rows: &[Chunk], w: Millis, _: bool) -> Result<StepOutput, StepError> {
-        let mut out = StepOutput::default();
-        for chunk in rows {
-            self.rows(chunk, &mut out)?;
-        }
-        self.advance(w, &mut out)?;
-        Ok(out)
     }
 
     fn save(&self) -> Result<Vec<RecordBatch>, StepError> {

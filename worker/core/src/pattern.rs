@@ -46,6 +46,7 @@ use crate::chunk::{Chunk, Millis, W_END, W_START};
 use crate::exchange::{ExchangeError, pick};
 use crate::key::{GroupKeys, KeyError};
 use crate::plan::MatchPlan;
+use crate::stateful::StepOutput;
 use crate::stateless::failed_rows;
 use emit::{Emitter, Found};
 use events::{Event, Events};
@@ -76,26 +77,6 @@ pub enum PatternError {
     Arrow(#[from] ArrowError),
     #[error("patterns: {0}")]
     Expression(#[from] DataFusionError),
-}
-
-/// What a step puts out. Rows of all chunks of a stream are in order.
-#[derive(Debug, Default)]
-pub struct MatchOutput {
-    /// A row for each match; its time is that of its last event.
-    pub main: Vec<Chunk>,
-    /// Input rows that were too late, unchanged. These and the following: where somebody reads them.
-    pub late: Vec<Chunk>,
-    /// Rows on which an expression failed: input columns, nullable, and `reason`. For a match, its last event.
-    pub failed: Vec<Chunk>,
-    /// A row for each start that ended without a match.
-    pub timed_out: Vec<Chunk>,
-    /// Input rows that would have been one start too many.
-    pub overflow: Vec<Chunk>,
-    /// Rows of side streams, read by somebody or not.
-    pub late_count: u64,
-    pub failed_count: u64,
-    pub timed_out_count: u64,
-    pub overflow_count: u64,
 }
 
 /// Which side streams somebody reads.
@@ -129,6 +110,8 @@ struct Waiting {
     variables: Variables,
 }
 
+/// Emits a row for each match, whose time is that of its last event, and one for each start that ended without. A match on which an
+/// expression fails goes out as its last event.
 pub struct MatchStep {
     plan: Arc<MatchPlan>,
     reads: Reads,
@@ -219,7 +202,7 @@ impl MatchStep {
     }
 
     /// The next rows of the log.
-    pub fn rows(&mut self, chunk: &Chunk, out: &mut MatchOutput) -> Result<(), PatternError> {
+    pub fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), PatternError> {
         if chunk
             .deletes
             .as_ref()
@@ -260,7 +243,7 @@ impl MatchStep {
     }
 
     /// W moves: events that it has passed are looked at, starts end.
-    pub fn advance(&mut self, w: Millis, out: &mut MatchOutput) -> Result<(), PatternError> {
+    pub fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), PatternError> {
         if w <= self.watermark && self.fresh.is_empty() {
             return Ok(());
         }
@@ -302,7 +285,7 @@ impl MatchStep {
         &self,
         chunk: &Chunk,
         prepared: &Prepared,
-        out: &mut MatchOutput,
+        out: &mut StepOutput,
     ) -> Result<(), PatternError> {
         out.late_count += prepared.late.len() as u64;
         out.failed_count += prepared.failed.len() as u64;

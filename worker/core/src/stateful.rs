@@ -13,10 +13,10 @@ use crate::dedup::Dedup;
 use crate::exchange::ExchangeError;
 use crate::join::Join;
 use crate::key::KeyError;
-use crate::pattern::{MatchOutput, MatchSize, MatchStep, PatternError, Reads};
+use crate::pattern::{MatchSize, MatchStep, PatternError, Reads};
 use crate::plan::{NodeKind, NodePlan};
 use crate::topn::TopN;
-use crate::window::{StateSize, WindowError, WindowOutput, WindowStep};
+use crate::window::{StateSize, WindowError, WindowStep};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -46,10 +46,13 @@ pub enum StepError {
 #[derive(Debug, Default)]
 pub struct StepOutput {
     pub main: Vec<Chunk>,
-    /// These and the following: where somebody reads them.
+    /// Input rows that were too late, unchanged. These and the following: where somebody reads them.
     pub late: Vec<Chunk>,
+    /// Rows on which an expression failed: input columns, nullable, and `reason`.
     pub failed: Vec<Chunk>,
+    /// A row for each start of a pattern that ended without a match.
     pub timed_out: Vec<Chunk>,
+    /// Input rows that would have been one start too many.
     pub overflow: Vec<Chunk>,
     /// Rows of side streams, read by somebody or not.
     pub late_count: u64,
@@ -59,8 +62,26 @@ pub struct StepOutput {
 }
 
 pub trait Stateful: Send {
+    /// The next rows of the log. W becomes each row's `before` before that row is looked at.
+    fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), StepError>;
+    /// W moves without a row: after a chunk, while idle, at the end of the input.
+    fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), StepError>;
+    /// Puts out what has changed in the epoch, where a step does that at its end.
+    fn end_epoch(&mut self, _: &mut StepOutput) -> Result<(), StepError> {
+        Ok(())
+    }
     /// Rows of a round in log order, then the watermark `w` behind them. `closing`: the epoch ends.
-    fn pass(&mut self, rows: &[Chunk], w: Millis, closing: bool) -> Result<StepOutput, StepError>;
+    fn pass(&mut self, rows: &[Chunk], w: Millis, closing: bool) -> Result<StepOutput, StepError> {
+        let mut out = StepOutput::default();
+        for chunk in rows {
+            self.rows(chunk, &mut out)?;
+        }
+        self.advance(w, &mut out)?;
+        if closing {
+            self.end_epoch(&mut out)?;
+        }
+        Ok(out)
+    }
     /// Groups that another task has folded, none of whose windows has fired. Returns how many rows they stand for.
     fn add_groups(&mut self, _: &RecordBatch) -> Result<u64, StepError> {
         Err(StepError::Plan("rows are not folded for it".into()))
@@ -103,16 +124,16 @@ pub fn stateful(node: &NodePlan) -> Result<Option<Box<dyn Stateful>>, StepError>
 }
 
 impl Stateful for WindowStep {
-    fn pass(&mut self, rows: &[Chunk], w: Millis, closing: bool) -> Result<StepOutput, StepError> {
-        let mut out = WindowOutput::default();
-        for chunk in rows {
-            self.rows(chunk, &mut out)?;
-        }
-        self.advance(w, &mut out)?;
-        if closing {
-            self.end_epoch(&mut out)?;
-        }
-        Ok(out.into())
+    fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), StepError> {
+        Ok(WindowStep::rows(self, chunk, out)?)
+    }
+
+    fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), StepError> {
+        Ok(WindowStep::advance(self, w, out)?)
+    }
+
+    fn end_epoch(&mut self, out: &mut StepOutput) -> Result<(), StepError> {
+        Ok(WindowStep::end_epoch(self, out)?)
     }
 
     fn add_groups(&mut self, groups: &RecordBatch) -> Result<u64, StepError> {
@@ -133,13 +154,12 @@ impl Stateful for WindowStep {
 }
 
 impl Stateful for MatchStep {
-    fn pass(&mut self, rows: &[Chunk], w: Millis, _: bool) -> Result<StepOutput, StepError> {
-        let mut out = MatchOutput::default();
-        for chunk in rows {
-            self.rows(chunk, &mut out)?;
-        }
-        self.advance(w, &mut out)?;
-        Ok(out.into())
+    fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), StepError> {
+        Ok(MatchStep::rows(self, chunk, out)?)
+    }
+
+    fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), StepError> {
+        Ok(MatchStep::advance(self, w, out)?)
     }
 
     fn save(&self) -> Result<Vec<RecordBatch>, StepError> {
@@ -156,35 +176,6 @@ impl Stateful for MatchStep {
             keys,
             starts,
             windows: 0,
-        }
-    }
-}
-
-impl From<WindowOutput> for StepOutput {
-    fn from(out: WindowOutput) -> Self {
-        StepOutput {
-            main: out.main,
-            late: out.late,
-            failed: out.failed,
-            late_count: out.late_count,
-            failed_count: out.failed_count,
-            ..StepOutput::default()
-        }
-    }
-}
-
-impl From<MatchOutput> for StepOutput {
-    fn from(out: MatchOutput) -> Self {
-        StepOutput {
-            main: out.main,
-            late: out.late,
-            failed: out.failed,
-            timed_out: out.timed_out,
-            overflow: out.overflow,
-            late_count: out.late_count,
-            failed_count: out.failed_count,
-            timed_out_count: out.timed_out_count,
-            overflow_count: out.overflow_count,
         }
     }
 }
@@ -211,16 +202,32 @@ pub fn only(state: &[RecordBatch]) -> Result<&RecordBatch, StepError> {
 
 /// Numbers that a saved state carries in its schema's metadata, under `name`, behind the version of its form.
 pub fn header(state: &RecordBatch, name: &str, format: &str) -> Result<Vec<i64>, StepError> {
-    let schema = state.schema();
-    let text = schema.metadata().get(name).map_or("", String::as_str);
-    let mut parts = text.split(' ');
-    let numbers = match parts.next() {
-        Some(version) if version == format => parts.map(|part| part.parse().ok()).collect(),
-        _ => None,
-    };
-    numbers.ok_or_else(|| {
+    let text = metadata(state, name);
+    numbers(&text, format).ok_or_else(|| {
         StepError::State(format!(
             "its header `{name}` is `{text}`, not of version {format}"
         ))
     })
+}
+
+/// The watermark and the number of rows read, where these are the numbers; else what is wrong.
+pub fn clock(state: &RecordBatch, name: &str, format: &str) -> Result<(Millis, u64), String> {
+    let text = metadata(state, name);
+    let clock = match numbers(&text, format).as_deref() {
+        Some([watermark, rows]) => u64::try_from(*rows).ok().map(|rows| (*watermark, rows)),
+        _ => None,
+    };
+    clock.ok_or_else(|| format!("its header is `{text}`, not `{format} <watermark> <rows read>`"))
+}
+
+fn metadata(state: &RecordBatch, name: &str) -> String {
+    let schema = state.schema();
+    schema.metadata().get(name).cloned().unwrap_or_default()
+}
+
+fn numbers(text: &str, format: &str) -> Option<Vec<i64>> {
+    let mut parts = text.split(' ');
+    let version = parts.next()?;
+    let numbers = parts.map(|part| part.parse().ok());
+    (version == format).then(|| numbers.collect())?
 }

@@ -160,27 +160,14 @@ fn first(held: &mut Vec<Ranked>, n: usize) {
     held.truncate(n);
 }
 
-impl TopN {
-    /// The next rows of the log. W becomes each row's `before` before that row is looked at.
+impl Stateful for TopN {
     fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), StepError> {
         refuse_withdrawn(chunk)?;
         self.take(&chunk.rows, Some(&chunk.before), out)
     }
 
-    /// W moves without a row: after a chunk, while idle, at the end of the input.
     fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), StepError> {
         self.move_to(w, out)
-    }
-}
-
-impl Stateful for TopN {
-    fn pass(&mut self, rows: &[Chunk], w: Millis, _: bool) -> Result<StepOutput, StepError> {
-        let mut out = StepOutput::default();
-        for chunk in rows {
-            self.rows(chunk, &mut out)?;
-        }
-        self.advance(w, &mut out)?;
-        Ok(out)
     }
 
     /// The rows that may still be among the first, by window, partition and rank.

@@ -47,6 +47,7 @@ use crate::chunk::{Chunk, Millis, W_END, W_START};
 use crate::exchange::{ExchangeError, pick};
 use crate::key::{GroupKeys, KeyError};
 use crate::plan::{WindowKind, WindowPlan};
+use crate::stateful::StepOutput;
 use crate::stateless::failed_rows;
 use assign::Grid;
 use emit::Emitter;
@@ -79,21 +80,6 @@ pub enum WindowError {
     Arrow(#[from] ArrowError),
 }
 
-/// What a step puts out. Rows of all chunks of a stream are in order.
-#[derive(Debug, Default)]
-pub struct WindowOutput {
-    /// Rows of windows, of `WindowStep::schema`; time is `window_end - 1`.
-    pub main: Vec<Chunk>,
-    /// Input rows that were too late, unchanged, where somebody reads them.
-    pub late: Vec<Chunk>,
-    /// Rows and groups on which an expression failed: input columns, nullable, and `reason`; where somebody reads them.
-    /// For a group, the columns it is grouped by, and the time of its window.
-    pub failed: Vec<Chunk>,
-    /// Rows that were late or failed, read by somebody or not.
-    pub late_count: u64,
-    pub failed_count: u64,
-}
-
 /// The size of state: windows and partial matches of all keys, and keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateSize {
@@ -113,6 +99,8 @@ impl StateSize {
     }
 }
 
+/// Emits rows of its `schema`; their time is `window_end - 1`. A group on which an expression fails goes out as the columns that
+/// it is grouped by, with the time of its window.
 pub struct WindowStep {
     plan: Arc<WindowPlan>,
     kind: Kind,
@@ -221,7 +209,7 @@ impl WindowStep {
     }
 
     /// The next rows of the log. W becomes each row's `before` before that row is looked at.
-    pub fn rows(&mut self, chunk: &Chunk, out: &mut WindowOutput) -> Result<(), WindowError> {
+    pub fn rows(&mut self, chunk: &Chunk, out: &mut StepOutput) -> Result<(), WindowError> {
         if chunk
             .deletes
             .as_ref()
@@ -279,7 +267,7 @@ impl WindowStep {
     }
 
     /// W moves without a row: after a chunk, while idle, at the end of the input.
-    pub fn advance(&mut self, w: Millis, out: &mut WindowOutput) -> Result<(), WindowError> {
+    pub fn advance(&mut self, w: Millis, out: &mut StepOutput) -> Result<(), WindowError> {
         if w > self.watermark {
             self.move_to(w);
         }
@@ -287,7 +275,7 @@ impl WindowStep {
     }
 
     /// Emits fired groups that changed in this epoch, and running ones.
-    pub fn end_epoch(&mut self, out: &mut WindowOutput) -> Result<(), WindowError> {
+    pub fn end_epoch(&mut self, out: &mut StepOutput) -> Result<(), WindowError> {
         let mut due = std::mem::take(&mut self.changed_fired);
         due.retain(|slot| self.take_changed(*slot, |end, w| end <= w));
         if self.is_running() {
@@ -306,7 +294,7 @@ impl WindowStep {
         chunk: &Chunk,
         late: Vec<u32>,
         failed: Vec<(usize, String)>,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<(), WindowError> {
         out.late_count += late.len() as u64;
         out.failed_count += failed.len() as u64;
@@ -325,7 +313,7 @@ impl WindowStep {
         place: usize,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<Placed, WindowError> {
         match self.kind {
             Kind::Grid(_) => self.place_on_grid(place, prepared, log, out),
@@ -340,7 +328,7 @@ impl WindowStep {
         place: usize,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<Placed, WindowError> {
         let Kind::Grid(grid) = &mut self.kind else {
             return Ok(Placed::Nowhere);
@@ -395,7 +383,7 @@ impl WindowStep {
         gap: Millis,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<Placed, WindowError> {
         let time = log.times[place];
         // A session is known by its end, so the last moment a row may join it, `last + gap`, is its end.
@@ -446,7 +434,7 @@ impl WindowStep {
         from: Slot,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<(), WindowError> {
         self.settle(prepared, log, out)?;
         let (start, end) = self.bounds(into);
@@ -507,7 +495,7 @@ impl WindowStep {
         slot: Slot,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<(), WindowError> {
         if self.updates {
             if self.store.group(slot).queued {
@@ -634,7 +622,7 @@ impl WindowStep {
         &mut self,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<(), WindowError> {
         self.grow();
         let pairs = std::mem::take(&mut self.pairs);
@@ -667,7 +655,7 @@ impl WindowStep {
     }
 
     /// Works off the queue, then frees what is gone. All rows must be applied.
-    fn emit(&mut self, out: &mut WindowOutput) -> Result<(), WindowError> {
+    fn emit(&mut self, out: &mut StepOutput) -> Result<(), WindowError> {
         self.emitter
             .emit(&mut self.store, &self.keys, &self.accumulators, out)?;
         if !self.released.is_empty() {

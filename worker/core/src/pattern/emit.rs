@@ -9,11 +9,12 @@ use super::events::Event;
 use super::keys::KeyId;
 use super::look::{Eye, Steps, steps};
 use super::trail::Taken;
-use super::{MatchOutput, MatchStep, PatternError};
+use super::{MatchStep, PatternError};
 use crate::chunk::{Chunk, Millis};
 use crate::exchange::pick;
 use crate::expr::{Compiled, evaluate_each};
 use crate::plan::MatchPlan;
+use crate::stateful::StepOutput;
 use crate::stateless::{failed_schema, nullable};
 
 /// A match, or a start that has ended. It owns a use of its key and of what was taken.
@@ -52,7 +53,7 @@ struct Rows {
 
 impl MatchStep {
     /// Turns what was found into rows.
-    pub(super) fn emit(&mut self, out: &mut MatchOutput) -> Result<(), PatternError> {
+    pub(super) fn emit(&mut self, out: &mut StepOutput) -> Result<(), PatternError> {
         for (timed_out, list) in [
             (false, std::mem::take(&mut self.found)),
             (true, std::mem::take(&mut self.timed_out)),
@@ -169,7 +170,7 @@ impl MatchStep {
         each
     }
 
-    fn emit_failed(&mut self, out: &mut MatchOutput) -> Result<(), PatternError> {
+    fn emit_failed(&mut self, out: &mut StepOutput) -> Result<(), PatternError> {
         let failed = std::mem::take(&mut self.failed);
         out.failed_count += failed.len() as u64;
         if self.reads.failed && !failed.is_empty() {
@@ -187,7 +188,7 @@ impl MatchStep {
         Ok(())
     }
 
-    fn emit_overflow(&mut self, out: &mut MatchOutput) -> Result<(), PatternError> {
+    fn emit_overflow(&mut self, out: &mut StepOutput) -> Result<(), PatternError> {
         let events = std::mem::take(&mut self.overflow);
         out.overflow_count += events.len() as u64;
         if self.reads.overflow && !events.is_empty() {

@@ -21,6 +21,7 @@ use super::events::Event;
 use super::keys::{Start, Way};
 use super::trail::{NONE, Taken};
 use super::{MatchStep, PatternError, Waiting};
+use crate::stateful::clock;
 
 /// Key of the schema's metadata: `<format> <watermark> <rows read>`.
 const HEADER: &str = "streamjob.match";
@@ -336,22 +337,5 @@ fn place<T: Copy>(list: &[T], at: i64, what: &str) -> Result<T, PatternError> {
 
 /// The watermark, and the number of rows read.
 fn header(state: &RecordBatch) -> Result<(i64, u64), PatternError> {
-    let schema = state.schema();
-    let text = schema
-        .metadata()
-        .get(HEADER)
-        .map(String::as_str)
-        .unwrap_or_default();
-    let mut parts = text.split(' ');
-    let parsed = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(FORMAT), Some(watermark), Some(sequence), None) => {
-            watermark.parse().ok().zip(sequence.parse().ok())
-        }
-        _ => None,
-    };
-    parsed.ok_or_else(|| {
-        wrong(format!(
-            "its header is `{text}`, not `{FORMAT} <watermark> <rows read>`"
-        ))
-    })
+    clock(state, HEADER, FORMAT).map_err(wrong)
 }

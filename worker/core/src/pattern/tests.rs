@@ -106,7 +106,7 @@ spec:
 struct Driven {
     step: MatchStep,
     watermark: SourceWatermark,
-    out: MatchOutput,
+    out: StepOutput,
 }
 
 fn step(pattern: &str) -> MatchStep {
@@ -133,7 +133,7 @@ impl Driven {
         Driven {
             step: step(pattern),
             watermark: SourceWatermark::new(10),
-            out: MatchOutput::default(),
+            out: StepOutput::default(),
         }
     }
 
@@ -307,6 +307,6 @@ fn a_withdrawn_row_is_refused() {
         before: vec![W_START],
         deletes: Some(BooleanArray::from(vec![true])),
     };
-    let refused = step.rows(&chunk, &mut MatchOutput::default());
+    let refused = step.rows(&chunk, &mut StepOutput::default());
     assert!(matches!(refused, Err(PatternError::Withdrawn)));
 }

@@ -25,14 +25,15 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_physical_expr::expressions::Column;
 
+use super::WindowError;
 use super::input::is_true;
 use super::store::Store;
-use super::{WindowError, WindowOutput};
 use crate::aggregate::{Accumulator, Slot};
 use crate::chunk::{Chunk, Millis};
 use crate::expr::evaluate_each;
 use crate::key::GroupKeys;
 use crate::plan::{WindowKind, WindowPlan};
+use crate::stateful::StepOutput;
 use crate::stateless::{failed_schema, nullable};
 
 /// Something to put out.
@@ -143,7 +144,7 @@ impl Emitter {
         store: &mut Store,
         keys: &GroupKeys,
         accumulators: &[Box<dyn Accumulator>],
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<(), WindowError> {
         if self.queue.is_empty() {
             return Ok(());
@@ -361,7 +362,7 @@ impl Emitter {
         groups: &RecordBatch,
         results: &[&Queued],
         outcomes: &[Outcome],
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<(), WindowError> {
         let failed: Vec<(usize, &str)> = outcomes
             .iter()

@@ -14,11 +14,12 @@ use arrow::datatypes::{DataType, Int64Type};
 
 use super::assign::Grid;
 use super::save::{FIRST_STATE, header, same_types};
-use super::{WindowError, WindowOutput, WindowStep};
+use super::{WindowError, WindowStep};
 use crate::aggregate::{Slot, argument_type};
 use crate::chunk::{Chunk, Millis, W_START};
 use crate::exchange::pick;
 use crate::plan::{AggregateCall, AggregateFunction, NodeKind, NodePlan, WindowKind, WindowPlan};
+use crate::stateful::StepOutput;
 
 /// Folding pays where it saves at least half of the rows.
 const ROWS_PER_GROUP: usize = 2;
@@ -101,7 +102,7 @@ impl Folder {
     fn groups(&self, mut rows: Chunk) -> Result<Option<RecordBatch>, WindowError> {
         rows.before.fill(W_START);
         let mut step = WindowStep::new(self.plan.clone(), false, false)?;
-        let mut out = WindowOutput::default();
+        let mut out = StepOutput::default();
         step.rows(&rows, &mut out)?;
         let saves = step.held().windows * ROWS_PER_GROUP <= rows.len();
         match saves && out.failed_count == 0 {

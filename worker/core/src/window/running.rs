@@ -2,8 +2,9 @@
 
 use super::input::Prepared;
 use super::store::Held;
-use super::{Log, Placed, WindowError, WindowOutput, WindowStep};
+use super::{Log, Placed, WindowError, WindowStep};
 use crate::chunk::Millis;
+use crate::stateful::StepOutput;
 
 impl WindowStep {
     #[inline]
@@ -13,7 +14,7 @@ impl WindowStep {
         ttl: Millis,
         prepared: &Prepared,
         log: &Log,
-        out: &mut WindowOutput,
+        out: &mut StepOutput,
     ) -> Result<Placed, WindowError> {
         let time = log.times[place];
         let Some(end) = time.checked_add(ttl).and_then(|last| last.checked_add(1)) else {

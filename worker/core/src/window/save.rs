@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::{WindowError, WindowStep};
 use crate::aggregate::Slot;
+use crate::stateful::clock;
 
 /// Key of the schema's metadata: `<format> <watermark> <rows read>`.
 const HEADER: &str = "streamjob.window";
@@ -186,22 +187,5 @@ pub(super) fn same_types(one: &Schema, other: &Schema) -> bool {
 
 /// The watermark, and the number of rows read.
 pub(super) fn header(state: &RecordBatch) -> Result<(i64, u64), WindowError> {
-    let schema = state.schema();
-    let text = schema
-        .metadata()
-        .get(HEADER)
-        .map(String::as_str)
-        .unwrap_or_default();
-    let mut parts = text.split(' ');
-    let parsed = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(FORMAT), Some(watermark), Some(sequence), None) => {
-            watermark.parse().ok().zip(sequence.parse().ok())
-        }
-        _ => None,
-    };
-    parsed.ok_or_else(|| {
-        WindowError::State(format!(
-            "its header is `{text}`, not `{FORMAT} <watermark> <rows read>`"
-        ))
-    })
+    clock(state, HEADER, FORMAT).map_err(WindowError::State)
 }

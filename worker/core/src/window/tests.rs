@@ -384,7 +384,7 @@ fn withdrawn_rows_are_refused() {
     let mut bench = Bench::new(counting(TUMBLING));
     let mut chunk = chunk(&[row(1, "a")]);
     chunk.deletes = Some(vec![true].into());
-    let result = bench.step.rows(&chunk, &mut WindowOutput::default());
+    let result = bench.step.rows(&chunk, &mut StepOutput::default());
     assert!(matches!(result, Err(WindowError::Withdrawn)));
 }
 

@@ -261,24 +261,24 @@ impl Bench {
     }
 
     pub fn rows(&mut self, rows: &[Row]) -> Vec<String> {
-        let mut out = WindowOutput::default();
+        let mut out = StepOutput::default();
         self.step.rows(&chunk(rows), &mut out).expect("rows");
         self.lines(out)
     }
 
     pub fn advance(&mut self, w: Millis) -> Vec<String> {
-        let mut out = WindowOutput::default();
+        let mut out = StepOutput::default();
         self.step.advance(w, &mut out).expect("advance");
         self.lines(out)
     }
 
     pub fn end_epoch(&mut self) -> Vec<String> {
-        let mut out = WindowOutput::default();
+        let mut out = StepOutput::default();
         self.step.end_epoch(&mut out).expect("end of epoch");
         self.lines(out)
     }
 
-    fn lines(&mut self, out: WindowOutput) -> Vec<String> {
+    fn lines(&mut self, out: StepOutput) -> Vec<String> {
         self.late += out.late_count;
         self.failed += out.failed_count;
         let main = out.main.iter().flat_map(emitted).map(|row| row.line());

@@ -311,7 +311,7 @@ struct Output {
 }
 
 impl Output {
-    fn take(&mut self, out: WindowOutput) {
+    fn take(&mut self, out: StepOutput) {
         self.main.extend(out.main.iter().flat_map(emitted));
         self.late.extend(out.late);
         assert_eq!(out.failed_count, 0);
@@ -327,7 +327,7 @@ fn run(case: &Case, rng: &mut fastrand::Rng) -> Output {
     while !rest.is_empty() {
         let (head, tail) = rest.split_at(rng.usize(1..=cut).min(rest.len()));
         rest = tail;
-        let mut out = WindowOutput::default();
+        let mut out = StepOutput::default();
         step.rows(&chunk(head), &mut out).expect("rows");
         step.advance(rest.first().map_or(case.last, |row| row.before), &mut out)
             .expect("advance");
@@ -346,7 +346,7 @@ fn run(case: &Case, rng: &mut fastrand::Rng) -> Output {
             );
         }
     }
-    let mut out = WindowOutput::default();
+    let mut out = StepOutput::default();
     step.advance(W_END, &mut out).expect("end of input");
     step.end_epoch(&mut out).expect("end of epoch");
     output.take(out);
