@@ -67,7 +67,8 @@ scenarios: bins ## Real Kafka, real S3, real workers, short forms (ONLY=name sel
 	$(CARGO) $(TEST) --test scenarios $(ONLY) -- --test-threads $(SCENARIO_THREADS) $(addprefix --skip ,$(SKIP))
 
 # A cluster needs root: its test is run by sudo where we are not.
-CLUSTER := $(CARGO) $(if $(filter-out 0,$(shell id -u)),--config 'target."cfg(unix)".runner=["sudo","-E","env","PATH=$(PATH)"]') $(TEST)
+BY_SUDO := --config 'target."cfg(unix)".runner=["sudo","-E","env","PATH=$(PATH)"]'
+CLUSTER := $(CARGO) $(if $(filter-out 0,$(shell id -u)),$(BY_SUDO)) $(TEST)
 
 .PHONY: cluster
 cluster: bins ## The chart and the operator on a real Kubernetes (as root; the first time builds Kubernetes)

@@ -23,12 +23,15 @@ pub fn crds(plural: Option<&str>) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// kubectl and Helm read YAML 1.1, in which the name of the field `on` is a truth value unless it is quoted.
+/// What kubectl and Helm, which read YAML 1.1, take for truth values where they are not quoted: a join's `on`, the `n` of the top `n`.
+const TRUTH_VALUES: [&str; 6] = ["on", "off", "yes", "no", "y", "n"];
+
+/// A line of YAML with such a word quoted, where it is a name or an item.
 fn quoted(line: &str) -> String {
-    match line.trim() {
-        "on:" => line.replace("on:", "'on':"),
-        "- on" => line.replace("- on", "- 'on'"),
-        _ => line.to_owned(),
+    let word = line.trim().trim_start_matches("- ").trim_end_matches(':');
+    match TRUTH_VALUES.contains(&word) {
+        true => line.replacen(word, &format!("'{word}'"), 1),
+        false => line.to_owned(),
     }
 }
 
@@ -61,10 +64,8 @@ mod tests {
     fn no_name_is_a_truth_value_to_older_readers() {
         let text = crds(None).unwrap();
         assert!(text.contains("'on':") && text.contains("- 'on'"));
-        // Their readers leave `y` and `n` alone.
-        let words = ["on", "off", "yes", "no"];
         let bare = |line: &&str| {
-            words.contains(&line.trim().trim_start_matches("- ").trim_end_matches(':'))
+            TRUTH_VALUES.contains(&line.trim().trim_start_matches("- ").trim_end_matches(':'))
         };
         assert_eq!(text.lines().find(bare), None);
     }
